@@ -1,0 +1,174 @@
+"""The words of delivery: what a destination is and what it answers.
+
+A destination only builds requests and parses replies; both are pure. The delivery
+loop (`deliver.py`) is the one place that touches the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+class Lane(StrEnum):
+    """Which promise a stream makes.
+
+    PROFILE: at-least-once and idempotent. SEND: at-most-once with a reported unknown.
+    """
+
+    PROFILE = "profile"
+    SEND = "send"
+
+
+class Status(StrEnum):
+    """The verdict on one record. Every record of a run ends in exactly one of them."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+    NOT_SENT = "not_sent"
+    """Surely never reached the vendor (connect error, 429, open circuit): may be tried again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row to deliver. `key` is unique within its stream.
+
+    `fields` are the changed columns (profile lane) or the message (send lane).
+    `identity` holds the identifiers the vendor knows the person by.
+    """
+
+    key: str
+    identity: Mapping[str, str]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of one record in one attempt. `vendor_ref` is the vendor's own id, if any."""
+
+    key: str
+    status: Status
+    reason: str = ""
+    http_status: int | None = None
+    vendor_ref: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP call for `records`, ready but for the base URL and the credentials."""
+
+    method: str
+    path: str
+    json: Any
+    records: tuple[Record, ...]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer as the destination sees it. Header names are lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Window:
+    """At most `calls` calls in `seconds`."""
+
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One object type or endpoint of a destination.
+
+    `pool` names the rate-limit pool it shares; `windows` are that pool's limits.
+    `splits_on_400`: the vendor refuses a whole batch for one bad row, so a refused
+    batch is halved until each row has its own verdict.
+    """
+
+    name: str
+    lane: Lane
+    batch_size: int
+    pool: str
+    windows: tuple[Window, ...]
+    splits_on_400: bool = False
+
+
+class Destination(Protocol):
+    """An outside system. `build` and `parse` are pure: no network, no clock, no randomness."""
+
+    name: str
+    streams: Mapping[str, Stream]
+
+    def headers(self, api_key: str) -> Mapping[str, str]:
+        """Authentication headers for one call."""
+        ...
+
+    def build(self, stream: str, records: Sequence[Record]) -> Request:
+        """One request for at most `batch_size` records, in their order."""
+        ...
+
+    def parse(self, request: Request, reply: Reply) -> list[Receipt]:
+        """One receipt per record of the request, in the request's order.
+
+        Never ACCEPTED without evidence in the reply.
+        """
+        ...
+
+
+SendGate = Callable[[Mapping[str, Any], datetime], str | None]
+"""Asked at the send boundary for every intent: None to send, or the reason to skip."""
+
+
+class Warehouse(Protocol):
+    """What the loop needs from a warehouse. Tables are `schema.name`; data is Arrow."""
+
+    def query(self, sql: str, params: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
+        """Stream a result as batches of at most 65,536 rows."""
+        ...
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """A small result as Python tuples."""
+        ...
+
+    def columns(self, table: str) -> dict[str, str] | None:
+        """Column name to type, in order; None when the table does not exist."""
+        ...
+
+    def ensure(self, table: str, schema: pa.Schema) -> None:
+        """Create the table (and its schema) if it is not there."""
+        ...
+
+    def append(self, table: str, data: pa.Table | pa.RecordBatch) -> int:
+        """Insert rows by column name; the number inserted."""
+        ...
+
+    def insert_absent(
+        self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]
+    ) -> int:
+        """Insert the rows whose key is not there yet; the number inserted."""
+        ...
+
+    def merge(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
+        """Insert or replace by key; the number of rows given."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...

@@ -1,0 +1,184 @@
+"""What people write: the project file, the agents and the creatives, as frozen data.
+
+These types are also the published JSON Schema (docs/reference/*.schema.json).
+`load.py` reads the YAML and turns every problem into file, line, field and fix.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="lower-case snake case")]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Hour = Annotated[int, Meta(ge=0, le=23)]
+Duration = Annotated[str, Meta(pattern=r"^[0-9]+[hd]$", description="hours or days: 36h, 7d")]
+Rule = Annotated[str, Meta(min_length=1, description="restricted SQL boolean expression")]
+Channel = Literal["email", "push", "sms"]
+
+
+class Frozen(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all configuration: immutable, unknown fields are errors."""
+
+
+class Outcome(Frozen):
+    """One thing that may happen after a decision and what it is worth.
+
+    reward = weight x (1 per event, or dollars for `per: dollar`), when it happens
+    within `window` of the decision.
+    """
+
+    event: Name
+    weight: float
+    window: Duration = "72h"
+    per: Literal["event", "dollar"] = "event"
+
+
+class ContextFeature(Frozen):
+    """One column of dim_customer_features as model input."""
+
+    column: Name
+    transform: Literal["identity", "log1p", "one_of"] = "identity"
+    one_of: tuple[str, ...] = ()
+
+
+class AgentAction(Frozen):
+    """A creative with the incentives and send hours it may be combined with."""
+
+    creative: Name
+    incentives: tuple[Name, ...] = ("none",)
+    send_hours: tuple[Hour, ...] = ()
+    eligible_if: Rule | None = None
+
+
+class UniformPolicy(Frozen, tag="uniform", tag_field="kind"):
+    """Every eligible action with the same probability."""
+
+
+class FixedPolicy(Frozen, tag="fixed", tag_field="kind"):
+    """The first eligible action of the list; no_action when none is eligible."""
+
+    actions: tuple[str, ...] = ("no_action",)
+
+
+class WeightedThompson(Frozen, tag="weighted_thompson", tag_field="kind"):
+    """Beta-Bernoulli Thompson sampling per action, without context."""
+
+    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
+    half_life_days: Annotated[float, Meta(gt=0)] | None = None
+
+
+class LinearThompson(Frozen, tag="linear_thompson", tag_field="kind"):
+    """Disjoint linear Thompson sampling: one Bayesian linear model per action.
+
+    `context_precision: auto` chooses the prior precision of the context weights by
+    marginal likelihood at each learn (docs/concepts/learning.md).
+    """
+
+    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
+    context_precision: Annotated[float, Meta(gt=0)] | Literal["auto"] = "auto"
+    half_life_days: Annotated[float, Meta(gt=0)] | None = None
+
+
+Policy = UniformPolicy | FixedPolicy | WeightedThompson | LinearThompson
+
+
+class Group(Frozen):
+    """A fixed share of customers (by salted hash) with a policy of its own."""
+
+    name: Name
+    share: Share
+    policy: Policy | None = None
+
+
+class Agent(Frozen):
+    """One use case."""
+
+    agent: Name
+    goal: str
+    audience: Rule
+    outcomes: Annotated[tuple[Outcome, ...], Meta(min_length=1)]
+    actions: Annotated[tuple[AgentAction, ...], Meta(min_length=1)]
+    context: tuple[ContextFeature, ...] = ()
+    policy: Policy = msgspec.field(default_factory=LinearThompson)
+    groups: tuple[Group, ...] | None = None
+    time_to_live: Duration = "24h"
+
+
+class Creative(Frozen):
+    """A message version that lives in the ESP, by campaign id."""
+
+    creative: Name
+    channel: Channel
+    campaign_id: str
+    subject: str
+    body: str = ""
+    promotional: bool = True
+    resolution: bool = False
+    attributes: dict[str, str] = {}
+
+
+class Incentive(Frozen):
+    """What is given away, and what it costs us when it is used (USD cents)."""
+
+    incentive: Name
+    description: str
+    cost_cents: Annotated[int, Meta(ge=0)] = 0
+
+
+class Cap(Frozen):
+    """At most `max` messages in a rolling window; all channels when `channel` is absent."""
+
+    max: Annotated[int, Meta(ge=0)]
+    days: Literal[1, 7, 30]
+    channel: Channel | None = None
+
+
+class QuietHours(Frozen):
+    """Messages may leave when start <= local hour < end in the person's own zone."""
+
+    start: Hour = 8
+    end: Annotated[int, Meta(ge=1, le=24)] = 21
+
+
+class Warehouse(Frozen):
+    """Where the tables are. `path` is for duckdb; secrets come from the environment."""
+
+    kind: Literal["duckdb"] = "duckdb"
+    path: str = "warehouse.duckdb"
+    raw_schema: Name = "raw"
+    schema: Name = "nextmove"
+    engine_schema: Name = "nextmove_engine"
+
+
+class Destination(Frozen):
+    """An outside system. `api_key_env` names the environment variable that holds the key."""
+
+    kind: Literal["braze", "iterable", "hubspot"]
+    url: str
+    api_key_env: Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    webhook_key_env: Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+
+
+class Project(Frozen):
+    """nextmove.yml."""
+
+    project: Name
+    salt: Annotated[str, Meta(min_length=16)]
+    warehouse: Warehouse
+    sources: tuple[str, ...]
+    channels: dict[Channel, Name]
+    destinations: dict[Name, Destination]
+    groups: tuple[Group, ...]
+    incentives: tuple[Incentive, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
+    arbiter_explore: Share = 0.05
+
+
+def hours(duration: str) -> int:
+    """Hours in a duration: `36h` is 36, `7d` is 168."""
+    value, unit = int(duration[:-1]), duration[-1]
+    return value * (24 if unit == "d" else 1)

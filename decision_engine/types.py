@@ -1,0 +1,170 @@
+"""The nouns of the pure core, as plain data.
+
+Symbols used everywhere: n rows (customers), k actions, d features.
+Nothing in this module does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Keys = NDArray[np.uint64]
+Reasons = NDArray[np.uint8]
+
+NO_ACTION = "no_action"
+
+Family = Literal["gaussian", "beta", "uniform", "fixed"]
+"""How (mean, sd) are turned into a draw: the law the policy's posterior follows."""
+
+
+class Reason(IntEnum):
+    """Why an action was not possible for a person. The order is the order of the guardrails."""
+
+    ELIGIBLE = 0
+    KILL_SWITCH = 1
+    SUPPRESSED = 2
+    NO_CONSENT = 3
+    UNREACHABLE = 4
+    OPEN_COMPLAINT = 5
+    NOT_ELIGIBLE = 6
+    UNKNOWN_ZONE = 7
+    QUIET_HOURS = 8
+    FREQUENCY_CAP = 9
+
+
+class Column(NamedTuple):
+    """One column of n values with its NULLs: `values` (n,) and `valid` (n,) bool.
+
+    `values` is float64, bool or object (str); entries where `valid` is False are meaningless.
+    Timestamps are float64 seconds since the Unix epoch, UTC.
+    """
+
+    values: NDArray[Any]
+    valid: Bools
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What is known of n customers at decision time.
+
+    `customer_ids` (n,) object array of str, strictly increasing within a scan.
+    `columns` has the columns of `dim_customer_features` that the agents use, by name.
+    """
+
+    customer_ids: NDArray[Any]
+    columns: Mapping[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.customer_ids)
+
+    def take(self, rows: NDArray[Any]) -> Contexts:
+        """The given rows (index or bool array), all columns."""
+        columns = {c: Column(v.values[rows], v.valid[rows]) for c, v in self.columns.items()}
+        return Contexts(self.customer_ids[rows], columns)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One entry of a catalog: something we may do to a customer.
+
+    `send_hour` is the local hour (0-23) the message is meant for, None for at once.
+    `cost` is in reward units and is already subtracted by the goal, never by the policy.
+    """
+
+    key: str
+    channel: str = ""
+    creative: str = ""
+    incentive: str = "none"
+    send_hour: int | None = None
+    is_promotional: bool = False
+    is_resolution: bool = False
+    eligible_if: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The actions of one agent; index 0 is always `no_action`."""
+
+    actions: tuple[Action, ...]
+
+    def __post_init__(self) -> None:
+        if not self.actions or self.actions[0].key != NO_ACTION:
+            raise ValueError("`actions[0]` must be no_action")
+        if len(set(self.keys)) != len(self.actions):
+            raise ValueError("`actions` must have distinct keys")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(a.key for a in self.actions)
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Everything a decision depends on besides its own context; committed before the first one.
+
+    `as_of` is UTC. `slot` is the batch date (ISO), an event id, or message x send.
+    """
+
+    epoch_id: str
+    slot: str
+    as_of: datetime
+    profile_build: str
+    config_digest: str
+    kill_switch: bool = False
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """n decisions of one agent in one epoch, as arrays (struct of arrays).
+
+    `action` (n,) int64 index into the catalog · `propensity` (n,) =
+    p_agent x p_action · `mean`, `sd` (n, k) float64 posterior of each action
+    (empty (n, 0) for uniform and fixed) · `reasons` (n, k) uint8 `Reason` codes ·
+    `x` (n, d) raw features · `send_at` (n,) float64 Unix seconds, NaN for no_action.
+    """
+
+    agent: str
+    keys: Keys
+    decision_ids: NDArray[Any]
+    customer_ids: NDArray[Any]
+    group: NDArray[Any]
+    policy: NDArray[Any]
+    action: Ints
+    p_agent: Floats
+    p_action: Floats
+    propensity: Floats
+    mean: Floats
+    sd: Floats
+    reasons: Reasons
+    x: Floats
+    send_at: Floats
+    facts: Mapping[str, Column] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.customer_ids)
+
+
+def column_of(values: Sequence[Any]) -> Column:
+    """A Column from Python values; None becomes invalid. Handy in tests and for one row."""
+    valid = np.array([v is not None for v in values], dtype=bool)
+    present = [v for v in values if v is not None]
+    if all(isinstance(v, bool) for v in present):
+        data: NDArray[Any] = np.array([bool(v) for v in values], dtype=bool)
+    elif all(isinstance(v, int | float) for v in present):
+        data = np.array([np.nan if v is None else float(v) for v in values], dtype=np.float64)
+    else:
+        data = np.array(["" if v is None else str(v) for v in values], dtype=object)
+    return Column(data, valid)
