@@ -1,0 +1,41 @@
+# Needs python3 (3.11 or 3.12), git and make. Everything else is set up by the first target that runs.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+RUN = .venv/bin
+
+.PHONY: help setup demo test lint test-all storm bench-decide clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
+
+.venv/.ready: pyproject.toml uv.lock .ci/get_uv.py
+	@uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" sync --frozen --python $$(command -v $(PYTHON)) --quiet
+	@touch .venv/.ready
+
+setup: .venv/.ready  ## install the locked dependencies into .venv
+
+demo: setup  ## run the whole loop on simulated customers: build, decide, deliver, learn
+	@$(RUN)/nextmove demo
+
+lint: setup  ## style, types and import rules
+	@$(RUN)/ruff check --quiet .
+	@$(RUN)/ruff format --check --quiet .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports
+
+test: lint  ## style, types, import rules and every test but the slow ones
+	@$(RUN)/pytest -n 2 -m "not slow"
+
+test-all: lint  ## every test
+	@$(RUN)/pytest -n 2
+	@$(MAKE) --no-print-directory storm
+
+storm: setup  ## kill the loop at random, 200 times, and audit every row
+	@$(RUN)/python -m tests.end_to_end.storm --kills 200
+
+bench-decide: setup  ## a million customers through decide, with time and memory
+	@$(RUN)/python -m tests.end_to_end.bench_decide
+
+clean:  ## remove what setup and the demo made
+	rm -rf .venv .tools demo
