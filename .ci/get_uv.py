@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -40,31 +41,31 @@ def platform_tag() -> str:
         return "arm64.whl" if machine == "aarch64" else "x86_64.whl"
     if sys.platform == "win32":
         return "win_amd64.whl"
-    libc = "musllinux" if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "") else "manylinux"
+    libc = (
+        "musllinux" if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "") else "manylinux"
+    )
     return f"{libc}:{machine}.whl"
 
 
 def matches(filename: str) -> bool:
     """Whether this wheel is the pinned version for this machine."""
     libc, _, tail = platform_tag().rpartition(":")
-    return (
-        filename.startswith(f"uv-{VERSION}-") and filename.endswith(tail) and libc in filename
-    )
+    return filename.startswith(f"uv-{VERSION}-") and filename.endswith(tail) and libc in filename
 
 
 def fetch() -> Path:
     """Download, verify and unpack uv into .tools/."""
-    request = urllib.request.Request(
-        f"{index_url()}/uv/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        files = json.load(reply)["files"]
-    wheel = next((f for f in files if matches(f["filename"])), None)
-    if wheel is None:
+    page = f"{index_url()}/uv/"
+    with urllib.request.urlopen(page, timeout=60) as reply:
+        # Every index serves the HTML page of PEP 503; not every one serves JSON.
+        links = re.findall(r'href="([^"]+?\.whl)#sha256=([0-9a-f]{64})"', reply.read().decode())
+    wheels = [(url, digest) for url, digest in links if matches(url.rsplit("/", 1)[-1])]
+    if not wheels:
         sys.exit(f"no uv {VERSION} wheel for this machine; install uv by hand and run make again")
-    with urllib.request.urlopen(wheel["url"], timeout=180) as reply:
+    url, digest = wheels[0]
+    with urllib.request.urlopen(urllib.parse.urljoin(page, url), timeout=180) as reply:
         data = reply.read()
-    if hashlib.sha256(data).hexdigest() != wheel["hashes"]["sha256"]:
+    if hashlib.sha256(data).hexdigest() != digest:
         sys.exit("the downloaded uv does not match the digest of the index; try again")
     HOME.mkdir(exist_ok=True)
     target = HOME / "uv"
