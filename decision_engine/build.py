@@ -1,0 +1,196 @@
+"""build: dbt turns raw tables into profiles, outcomes and outboxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.base import Warehouse
+from connectors.errors import ConfigurationError, FatalError
+from decision_engine.config import hours
+from decision_engine.tables import AGENT_OUTCOMES
+from decision_engine.workspace import Workspace
+
+Progress = Callable[[str], None]
+"""Called with one short line for each piece of work that has ended."""
+
+
+@dataclass(frozen=True)
+class BuildTotals:
+    """What one dbt invocation did."""
+
+    models: int
+    tests: int
+    warnings: tuple[str, ...]
+
+
+def package_folder() -> Path:
+    """Our dbt package: carried by the wheel, or beside this package in a source checkout."""
+    carried = Path(str(files("decision_engine"))) / "_data" / "dbt_project"
+    beside = Path(__file__).resolve().parent.parent / "dbt_project"
+    return carried if carried.exists() else beside
+
+
+def build(
+    workspace: Workspace,
+    as_of: datetime,
+    *,
+    command: str = "build",
+    select: str | None = None,
+    progress: Progress = lambda _: None,
+) -> BuildTotals:
+    """Run dbt on the project as of a moment (UTC).
+
+    `command` is `build` (models and tests) or `run` (models only). FatalError with one
+    line per failed model or test.
+    """
+    with workspace.warehouse() as warehouse:
+        check_sources(workspace, warehouse)
+        write_agent_outcomes(workspace, warehouse)
+    arguments = [command, *_common_arguments(workspace, as_of)]
+    arguments += ["--select", select] if select else []
+    with _environment(workspace):
+        results = _invoke(workspace, arguments, progress)
+    return _totals(results)
+
+
+def check_sources(workspace: Workspace, warehouse: Warehouse) -> None:
+    """Every table that nextmove.yml lists under `sources` must exist."""
+    schema = workspace.project.warehouse.raw_schema
+    missing = [s for s in workspace.project.sources if warehouse.columns(f"{schema}.{s}") is None]
+    if missing:
+        raise ConfigurationError(
+            "\n".join(
+                f"nextmove.yml: sources: table {schema}.{name} does not exist in the warehouse;"
+                " load it or take it off the list"
+                for name in missing
+            )
+        )
+
+
+def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
+    """Tell dbt what each agent counts as an outcome, its weight and its window."""
+    rows = [
+        {
+            "agent": agent.agent,
+            "event": o.event,
+            "weight": o.weight,
+            "per": o.per,
+            "window_hours": hours(o.window),
+        }
+        for agent in workspace.agents.values()
+        for o in agent.outcomes
+    ]
+    table = workspace.engine("agent_outcomes")
+    with warehouse.transaction():
+        warehouse.rows(f"delete from {table}")
+        warehouse.append(table, pa.Table.from_pylist(rows, schema=AGENT_OUTCOMES))
+
+
+_manifests: dict[Path, Any] = {}
+
+
+def _invoke(workspace: Workspace, arguments: Sequence[str], progress: Progress) -> Any:
+    """One dbt invocation in this process; the parsed project is kept for the next one."""
+    # Importing dbt costs seconds: only the commands that need it pay.
+    from dbt.cli.main import dbtRunner
+
+    folder = workspace.root / "dbt"
+    if folder not in _manifests:
+        _install_package(workspace)
+        parsed = dbtRunner().invoke(["parse", *arguments[1:_COMMON]])
+        if not parsed.success:
+            raise FatalError(f"dbt could not read the project: {parsed.exception}")
+        _manifests[folder] = parsed.result
+    runner = dbtRunner(manifest=_manifests[folder], callbacks=[_reporter(progress)])
+    outcome = runner.invoke(list(arguments))
+    if outcome.exception is not None:
+        raise FatalError(f"dbt stopped: {outcome.exception}")
+    if not outcome.success:
+        raise FatalError("\n".join(_failures(outcome.result)) or "dbt failed")
+    return outcome.result
+
+
+def _install_package(workspace: Workspace) -> None:
+    from dbt.cli.main import dbtRunner
+
+    folder = workspace.root / "dbt"
+    if (folder / "dbt_packages" / "nextmove" / "dbt_project.yml").exists():
+        return
+    done = dbtRunner().invoke(["deps", "--quiet", "--project-dir", str(folder)])
+    if not done.success:
+        raise FatalError(f"dbt deps failed: {done.exception}")
+
+
+def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
+    variables = {
+        "as_of": as_of.strftime("%Y-%m-%d %H:%M:%S"),
+        "nextmove_sources": list(workspace.project.sources),
+        "nextmove_raw_schema": workspace.project.warehouse.raw_schema,
+        "nextmove_engine_schema": workspace.project.warehouse.engine_schema,
+    }
+    import json
+
+    folder, state = workspace.root / "dbt", workspace.state_folder / "dbt"
+    return [
+        *("--project-dir", str(folder), "--profiles-dir", str(folder)),
+        *("--target-path", str(state / "target"), "--log-path", str(state / "logs")),
+        *("--vars", json.dumps(variables)),
+        *("--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats"),
+    ]
+
+
+_COMMON = 1 + 10 + 3
+"""How many leading arguments every dbt command takes (the command and the common ones)."""
+
+
+def _reporter(progress: Progress) -> Callable[[Any], None]:
+    def on_event(event: Any) -> None:
+        if event.info.name == "LogModelResult":
+            progress(str(event.data.node_info.node_name))
+
+    return on_event
+
+
+def _failures(result: Any) -> Iterator[str]:
+    for r in result.results if result is not None else []:
+        if str(r.status) in {"error", "fail", "runtime error"}:
+            first = next((line for line in str(r.message).splitlines() if line.strip()), "")
+            yield f"dbt {r.node.resource_type} {r.node.name}: {first.strip()}"
+
+
+def _totals(result: Any) -> BuildTotals:
+    kinds = [str(r.node.resource_type) for r in result.results]
+    warned = tuple(r.node.name for r in result.results if str(r.status) == "warn")
+    return BuildTotals(
+        models=kinds.count("model"),
+        tests=kinds.count("test") + kinds.count("unit_test"),
+        warnings=warned,
+    )
+
+
+@contextmanager
+def _environment(workspace: Workspace) -> Iterator[None]:
+    """What the project's profiles.yml and packages.yml read."""
+    wanted = {
+        "NEXTMOVE_DUCKDB_PATH": str(workspace.warehouse_path),
+        "NEXTMOVE_DBT_PACKAGE": str(package_folder()),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,457 @@
+"""The command line. Each command does one step of the loop; `run` does one round of it.
+
+Exit codes: 0 done · 1 failed (the message says what was and was not done) ·
+2 wrong usage or configuration, nothing was changed · 3 done, but some records were
+rejected or their fate is unknown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from connectors.errors import ConfigurationError, ConnectorError
+
+PROJECT = click.option(
+    "--project",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    show_default="this folder",
+    help="Project folder (the one with nextmove.yml).",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class Moment(click.ParamType):
+    """A UTC time such as 2026-03-01 or 2026-03-01T06:00."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """Parse ISO 8601; without an offset it is UTC."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a time; write 2026-03-01 or 2026-03-01T06:00", param, ctx)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).replace(tzinfo=None)
+
+
+AS_OF = click.option(
+    "--as-of",
+    type=Moment(),
+    default=lambda: datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+    show_default="now",
+    help="The moment to work as of, UTC.",
+)
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Every expected failure is one clear line per problem and an exit code."""
+    try:
+        yield
+    except ConfigurationError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except ConnectorError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def emit(result: Any, as_json: bool, render: Callable[[Any], Any]) -> None:
+    """Print a result for machines or for people."""
+    if as_json:
+        click.echo(msgspec.json.encode(msgspec.to_builtins(result)).decode())
+    else:
+        console.print(render(result))
+
+
+def totals_table(title: str, totals: dict[str, Any]) -> Table:
+    """Two columns: what, how many."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in totals.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    return table
+
+
+@contextmanager
+def progress_line(as_json: bool, text: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with the last thing done; silent for machines and when not a terminal."""
+    if as_json or not errors.is_terminal:
+        yield lambda _: None
+        return
+    with errors.status(text) as status:
+        yield lambda done: status.update(f"{text}: {done}")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="nextmove", prog_name="nextmove")
+def main() -> None:
+    """Decide each customer's best next move, deliver it, learn from what happened.
+
+    \b
+    Try it:        nextmove demo
+    Start yours:   nextmove init myshop && cd myshop && nextmove check
+    One round:     nextmove run
+    """
+
+
+def open_workspace(folder: Path) -> Any:
+    """The project in `folder`, read and checked."""
+    from decision_engine.workspace import Workspace
+
+    return Workspace.open(folder)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="Project name (lower-case snake case).", show_default="folder name")
+@JSON
+def init(folder: Path, name: str | None, as_json: bool) -> None:
+    """Write a new project: configuration, three agents, creatives and a dbt project.
+
+    \b
+    Example:  nextmove init myshop
+    """
+    from decision_engine.scaffold import init as write
+
+    with reported_errors():
+        written = write(folder, name or folder.resolve().name.lower().replace("-", "_"))
+        emit(
+            {"folder": str(folder), "files": [str(p) for p in written]},
+            as_json,
+            lambda r: (
+                f"Wrote {len(r['files'])} files to {folder}.\n"
+                f"Next: load your tables into {folder}/warehouse.duckdb (docs/tutorial/first_project.md),"
+                f" then\n  cd {folder} && nextmove check && nextmove run"
+            ),
+        )
+
+
+@main.command()
+@PROJECT
+@JSON
+def check(folder: Path, as_json: bool) -> None:
+    """Check configuration, tables and columns; change nothing.
+
+    \b
+    Example:  nextmove check --project myshop
+    """
+    from decision_engine.check import check as run_check
+
+    with reported_errors():
+        report = run_check(folder)
+        emit(report, as_json, lambda r: totals_table("Everything fits together", r))
+
+
+@main.command()
+@PROJECT
+@AS_OF
+@click.option("--select", help="Only these dbt models, in dbt's own selection syntax.")
+@JSON
+def build(folder: Path, as_of: datetime, select: str | None, as_json: bool) -> None:
+    """Load the inbound log, then build and test the dbt models.
+
+    \b
+    Example:  nextmove build --select dim_customer_features
+    """
+    from decision_engine.build import build as run_build
+    from decision_engine.inbound import load_log
+
+    with reported_errors(), progress_line(as_json, "building") as progress:
+        workspace = open_workspace(folder)
+        loaded = load_log(workspace)
+        totals = run_build(workspace, as_of, select=select, progress=progress)
+        result = {
+            "inbound_events": loaded,
+            "models": totals.models,
+            "tests": totals.tests,
+            "warnings": list(totals.warnings),
+        }
+    emit(result, as_json, lambda r: totals_table("build", r))
+
+
+@main.command()
+@PROJECT
+@AS_OF
+@DRY_RUN
+@JSON
+def learn(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
+    """Turn closed outcomes into a new policy state per agent.
+
+    \b
+    Example:  nextmove learn --dry-run
+    """
+    from decision_engine.training import learn_all
+
+    with reported_errors():
+        result = learn_all(open_workspace(folder), as_of, dry_run=dry_run)
+        emit(result, as_json, render_learned)
+
+
+def render_learned(result: dict[str, Any]) -> Table:
+    """One row per agent."""
+    table = Table(title="learn", title_justify="left")
+    for name in ("agent", "version", "decisions", "what changed"):
+        table.add_column(name)
+    for agent, row in result.items():
+        table.add_row(agent, row["version"], f"{row['decisions']:,}", row["note"])
+    return table
+
+
+@main.command()
+@PROJECT
+@AS_OF
+@DRY_RUN
+@JSON
+def decide(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
+    """Decide for every customer in an agent's audience, once per date.
+
+    \b
+    Example:  nextmove decide --dry-run --json
+    """
+    from decision_engine.batch import decide_all
+
+    with reported_errors(), progress_line(as_json, "deciding") as progress:
+        result = decide_all(open_workspace(folder), as_of, dry_run=dry_run, progress=progress)
+    emit(result, as_json, render_decided)
+
+
+def render_decided(result: dict[str, Any]) -> Table:
+    """Decisions by agent and what was chosen."""
+    table = Table(title=f"decide · epoch {result['epoch_id']}", title_justify="left")
+    table.add_column("agent")
+    for name in ("decisions", "sends", "no action", "only no action was possible"):
+        table.add_column(name, justify="right")
+    for agent, row in result["agents"].items():
+        table.add_row(
+            agent, *(f"{row[c]:,}" for c in ("decisions", "sends", "no_action", "blocked"))
+        )
+    return table
+
+
+@main.command()
+@PROJECT
+@AS_OF
+@DRY_RUN
+@JSON
+def deliver(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
+    """Send what is due and bring profiles at the destinations up to date.
+
+    A time in the past or future (--as-of) may only be delivered to the sandbox.
+
+    \b
+    Example:  nextmove deliver --dry-run
+    """
+    from decision_engine.delivery import deliver_all
+
+    with reported_errors(), progress_line(as_json, "delivering") as progress:
+        result = deliver_all(open_workspace(folder), as_of, dry_run=dry_run, progress=progress)
+    emit(result, as_json, render_delivered)
+    exit_for(result)
+
+
+def render_delivered(result: dict[str, Any]) -> Table:
+    """One row per stream: extracted = accepted + rejected + skipped + unknown + waiting."""
+    table = Table(title="deliver", title_justify="left")
+    table.add_column("stream")
+    for name in DELIVERED_COLUMNS:
+        table.add_column(name.replace("_", " "), justify="right")
+    for stream, row in result["streams"].items():
+        table.add_row(stream, *(f"{row[c]:,}" for c in DELIVERED_COLUMNS))
+    return table
+
+
+DELIVERED_COLUMNS = ("extracted", "accepted", "rejected", "skipped", "unknown", "not_sent")
+
+
+def exit_for(result: dict[str, Any]) -> None:
+    """Exit 3 when records were rejected or their fate is unknown."""
+    if any(row["rejected"] or row["unknown"] for row in result["streams"].values()):
+        sys.exit(3)
+
+
+@main.command()
+@PROJECT
+@AS_OF
+@click.option("--quick", is_flag=True, help="Only models that change daily, without dbt tests.")
+@JSON
+def run(folder: Path, as_of: datetime, quick: bool, as_json: bool) -> None:
+    """One round of the loop: build, learn, decide, deliver. Safe to repeat and to resume.
+
+    \b
+    Example:  nextmove run --quick
+    """
+    from decision_engine.loop import run as run_round
+
+    with reported_errors(), progress_line(as_json, "running") as progress:
+        result = run_round(open_workspace(folder), as_of, quick=quick, progress=progress)
+    emit(result, as_json, lambda r: totals_table(f"run · {r['slot']}", r["steps"]))
+    exit_for(result["deliver"])
+
+
+@main.command()
+@click.option("--port", default=8800, show_default=True, help="0 picks a free port.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Path(".nextmove/sandbox"),
+    show_default=True,
+    help="Where the ledger of accepted effects is kept.",
+)
+@click.option("--webhooks", help="Base URL of the receiver that engagement is posted to.")
+def sandbox(port: int, directory: Path, webhooks: str | None) -> None:
+    """Local servers that speak the documented APIs of Braze, Iterable and HubSpot.
+
+    They imitate public documentation, limits and failures included; they are not the vendors.
+
+    \b
+    Example:  nextmove sandbox --port 8800
+    """
+    from connectors.sandbox.app import serve
+
+    with reported_errors():
+        serve(port=port, directory=directory, webhooks=webhooks)
+
+
+@main.command()
+@PROJECT
+@click.option("--port", default=8801, show_default=True, help="0 picks a free port.")
+def serve(folder: Path, port: int) -> None:
+    """Receive ESP webhooks into the durable log.
+
+    \b
+    Example:  nextmove serve --port 8801
+    """
+    from decision_engine.service.app import serve as run_receiver
+
+    with reported_errors():
+        workspace = open_workspace(folder)
+        run_receiver(port=port, log=workspace.inbound_log, secrets=workspace.webhook_keys())
+
+
+@main.command()
+@click.option("--customers", default=5000, show_default=True, type=click.IntRange(min=200))
+@click.option("--days", default=28, show_default=True, type=click.IntRange(min=2))
+@click.option("--seed", default=1, show_default=True)
+@click.option("--effect", default=1.0, show_default=True, help="0: no message has any effect.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder of the demo project; it is replaced.",
+)
+@JSON
+def demo(
+    customers: int, days: int, seed: int, effect: float, folder: Path, as_json: bool
+) -> None:
+    """Run the whole loop on simulated customers and show what it learned.
+
+    \b
+    Example:  nextmove demo --customers 20000 --days 56 --seed 7
+    """
+    from decision_engine.demo import run_demo
+
+    with reported_errors():
+        run_demo(
+            folder, customers=customers, days=days, seed=seed, effect=effect, as_json=as_json
+        )
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--action", required=True, help="Column that says what each customer got.")
+@click.option("--reward", required=True, help="Numeric column that says what it was worth.")
+@click.option("--context", required=True, help="Columns known before the action, by comma.")
+@click.option("--propensity", help="Column with P(action); uniform over actions when absent.")
+@click.option("--shuffles", default=10, show_default=True, type=click.IntRange(min=2))
+@click.option("--seed", default=1, show_default=True)
+@JSON
+def backtest(
+    file: Path,
+    action: str,
+    reward: str,
+    context: str,
+    propensity: str | None,
+    shuffles: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """What would the engine have earned on a past randomised campaign (CSV or Parquet)?
+
+    \b
+    Example:
+      nextmove backtest hillstrom.csv.gz --action segment --reward visit \\
+        --context recency,history,mens,womens,zip_code,newbie,channel
+    """
+    from decision_engine.backtest import run_backtest
+    from decision_engine.backtest_report import render
+
+    with reported_errors(), progress_line(as_json, "backtesting") as progress:
+        columns = [c.strip() for c in context.split(",") if c.strip()]
+        result = run_backtest(file, action, reward, columns, propensity, shuffles, seed, progress)
+    emit(result, as_json, render)
+
+
+@main.command()
+@click.argument("decision_id")
+@PROJECT
+@JSON
+def explain(decision_id: str, folder: Path, as_json: bool) -> None:
+    """Why one decision was made, in plain language, from its record.
+
+    A prefix of the id is enough when it names one decision only.
+
+    \b
+    Example:  nextmove explain 3f2a9c
+    """
+    from decision_engine.audit import explain_decision
+
+    with reported_errors():
+        emit(explain_decision(open_workspace(folder), decision_id), as_json, lambda e: e.text)
+
+
+@main.command()
+@click.argument("decision_ids", nargs=-1)
+@PROJECT
+@click.option("--sample", default=1000, show_default=True, help="How many when no id is given.")
+@JSON
+def replay(decision_ids: tuple[str, ...], folder: Path, sample: int, as_json: bool) -> None:
+    """Decide logged decisions again and compare: same action, propensity to 1e-12.
+
+    \b
+    Example:  nextmove replay --sample 5000
+    """
+    from decision_engine.audit import replay_decisions
+
+    with reported_errors():
+        result = replay_decisions(open_workspace(folder), decision_ids, sample)
+        emit(result, as_json, lambda r: totals_table("replay", r))
+        if result["different_action"] or result["different_propensity"]:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The tables that the loop itself writes, by name, with their Arrow schemas.
+
+dbt reads them as the source `nextmove_engine`; all timestamps are UTC without a zone.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_TEXT, _BOOL, _INT, _FLOAT = pa.string(), pa.bool_(), pa.int32(), pa.float64()
+_BIG, _TIME, _BYTES = pa.int64(), pa.timestamp("us"), pa.binary()
+_FLOATS, _CODES = pa.list_(pa.float64()), pa.list_(pa.uint8())
+
+AGENT_OUTCOMES = pa.schema(
+    {"agent": _TEXT, "event": _TEXT, "weight": _FLOAT, "per": _TEXT, "window_hours": _INT}
+)
+EPOCHS = pa.schema(
+    {
+        "epoch_id": _TEXT,
+        "slot": _TEXT,
+        "as_of": _TIME,
+        "profile_build": _TEXT,
+        "config_digest": _TEXT,
+        "kill_switch": _BOOL,
+        "plan": _TEXT,
+        "status": _TEXT,
+    }
+)
+DECISIONS = pa.schema(
+    {
+        "decision_id": _TEXT,
+        "epoch_id": _TEXT,
+        "slot": _TEXT,
+        "agent": _TEXT,
+        "customer_id": _TEXT,
+        "decided_at": _TIME,
+        "group_name": _TEXT,
+        "policy": _TEXT,
+        "policy_version": _TEXT,
+        "action": _TEXT,
+        "channel": _TEXT,
+        "creative": _TEXT,
+        "incentive": _TEXT,
+        "is_promotional": _BOOL,
+        "send_at": _TIME,
+        "expires_at": _TIME,
+        "p_agent": _FLOAT,
+        "p_action": _FLOAT,
+        "propensity": _FLOAT,
+        "floor": _FLOAT,
+        "n_actions": _INT,
+        "n_eligible": _INT,
+        "mean": _FLOATS,
+        "sd": _FLOATS,
+        "reasons": _CODES,
+        "x": _FLOATS,
+        "facts": _TEXT,
+    }
+)
+RECEIPTS = pa.schema(
+    {
+        "send_key": _TEXT,
+        "decision_id": _TEXT,
+        "destination": _TEXT,
+        "stream": _TEXT,
+        "customer_id": _TEXT,
+        "attempt": _INT,
+        "status": _TEXT,
+        "reason": _TEXT,
+        "http_status": _INT,
+        "vendor_ref": _TEXT,
+        "at": _TIME,
+    }
+)
+INBOUND_EVENTS = pa.schema(
+    {
+        "event_id": _TEXT,
+        "vendor": _TEXT,
+        "event_type": _TEXT,
+        "external_id": _TEXT,
+        "email": _TEXT,
+        "channel": _TEXT,
+        "campaign_id": _TEXT,
+        "message_ref": _TEXT,
+        "decision_id": _TEXT,
+        "is_machine": _BOOL,
+        "occurred_at": _TIME,
+        "received_at": _TIME,
+    }
+)
+POLICY_STATES = pa.schema(
+    {
+        "agent": _TEXT,
+        "version": _TEXT,
+        "as_of": _TIME,
+        "policy": _TEXT,
+        "closed_through": _TIME,
+        "n_decisions": _BIG,
+        "state": _BYTES,
+        "summary": _TEXT,
+        "is_current": _BOOL,
+    }
+)
+RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT})
+
+ENGINE_TABLES: dict[str, pa.Schema] = {
+    "agent_outcomes": AGENT_OUTCOMES,
+    "epochs": EPOCHS,
+    "decisions": DECISIONS,
+    "receipts": RECEIPTS,
+    "inbound_events": INBOUND_EVENTS,
+    "policy_states": POLICY_STATES,
+    "runs": RUNS,
+}

@@ -1,0 +1,109 @@
+"""A project folder opened for work: its configuration, its warehouse, its state files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors.base import Warehouse
+from connectors.errors import ConfigurationError
+from connectors.journal import Journal
+from connectors.warehouses.duckdb import DuckDB
+from decision_engine.catalog import catalog_of
+from decision_engine.config import Agent, Creative, Project
+from decision_engine.load import config_digest, load_project
+from decision_engine.tables import ENGINE_TABLES
+from decision_engine.types import Catalog
+
+STATE_FOLDER = ".nextmove"
+KILL_SWITCH = "STOP"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One project folder. Opening it reads and checks the configuration, and nothing else."""
+
+    root: Path
+    project: Project
+    agents: Mapping[str, Agent]
+    creatives: Mapping[str, Creative]
+
+    @classmethod
+    def open(cls, root: Path) -> Workspace:
+        """Read the folder; ConfigurationError with one line per problem."""
+        project, agents, creatives = load_project(root)
+        return cls(root, project, agents, creatives)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical configuration."""
+        return config_digest(self.project, self.agents, self.creatives)
+
+    def catalog(self, agent: str) -> Catalog:
+        """The actions of one agent; `no_action` first."""
+        return catalog_of(self.agents[agent], self.creatives, self.project.incentives)
+
+    def engine(self, table: str) -> str:
+        """`schema.name` of a table that the loop writes."""
+        return f"{self.project.warehouse.engine_schema}.{table}"
+
+    def model(self, name: str) -> str:
+        """`schema.name` of a dbt model."""
+        return f"{self.project.warehouse.schema}.{name}"
+
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file."""
+        return self.root / self.project.warehouse.path
+
+    @contextmanager
+    def warehouse(self) -> Iterator[Warehouse]:
+        """The open warehouse, with the engine's tables in place."""
+        database = DuckDB(self.warehouse_path)
+        try:
+            for name, schema in ENGINE_TABLES.items():
+                database.ensure(self.engine(name), schema)
+            yield database
+        finally:
+            database.close()
+
+    @contextmanager
+    def journal(self) -> Iterator[Journal]:
+        """The open delivery journal; one process at a time."""
+        journal = Journal.open(self.state_folder / "journal")
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    @property
+    def state_folder(self) -> Path:
+        """Journal, inbound log and dbt's own files; not for version control."""
+        return self.root / STATE_FOLDER
+
+    @property
+    def inbound_log(self) -> Path:
+        """Where the webhook receiver keeps its durable log."""
+        return self.state_folder / "inbound"
+
+    @property
+    def is_stopped(self) -> bool:
+        """The kill switch: a file named STOP in the project folder. Unreadable means stopped."""
+        try:
+            return (self.root / KILL_SWITCH).exists()
+        except OSError:
+            return True
+
+    def api_key(self, destination: str) -> str:
+        """The key of a destination, from its environment variable."""
+        name = self.project.destinations[destination].api_key_env
+        key = os.environ.get(name, "")
+        if not key:
+            raise ConfigurationError(
+                f"nextmove.yml: destinations.{destination}.api_key_env: the environment variable"
+                f" {name} is not set; set it to the API key"
+            )
+        return key
