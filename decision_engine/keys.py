@@ -1,0 +1,125 @@
+"""Randomness that is a pure function of who, which agent and when.
+
+Every random choice of the engine is `uniforms(key, stream)`: no generator has a state, so a
+draw cannot depend on batch size, order, process or on which other actions exist.
+
+The key of a decision is HMAC-SHA256 under the project's salt (RFC 2104). A draw mixes the key
+with a stream number through the finalizer of SplitMix64 (Steele, Lea and Flood 2014, "Fast
+splittable pseudorandom number generators", constants of variant 13).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_engine.types import Floats, Ints, Keys
+
+_BLOCK = 64  # bytes of a SHA-256 block
+_IPAD = bytes(0x36 ^ i for i in range(256))
+_OPAD = bytes(0x5C ^ i for i in range(256))
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_TWO_POW_MINUS_52 = 2.0**-52
+
+
+class _Hmac:
+    """HMAC-SHA256 with the padded key and a common prefix hashed once.
+
+    Copying a hash context is several times cheaper than `hmac.new` for every row.
+    """
+
+    def __init__(self, salt: str, prefix: str) -> None:
+        secret = salt.encode()
+        if len(secret) > _BLOCK:
+            secret = hashlib.sha256(secret).digest()
+        secret = secret.ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(secret.translate(_IPAD) + prefix.encode())
+        self._outer = hashlib.sha256(secret.translate(_OPAD))
+
+    def digests(self, texts: Iterable[str]) -> bytes:
+        """The 32-byte digests of prefix + text, one after the other."""
+        copy_inner, copy_outer = self._inner.copy, self._outer.copy
+        out = []
+        for text in texts:
+            inner, outer = copy_inner(), copy_outer()
+            inner.update(text.encode())
+            outer.update(inner.digest())
+            out.append(outer.digest())
+        return b"".join(out)
+
+
+def decision_keys(
+    salt: str, agent: str, slot: str, customer_ids: Iterable[str]
+) -> tuple[Keys, NDArray[Any]]:
+    """The key and the id of each customer's decision of one agent in one slot.
+
+    The message is agent, slot and customer, separated by a character none of the first two may
+    hold, so two different triples never give the same message. Returns `keys` (n,) uint64 (the
+    first 8 bytes of the digest, big-endian) and `decision_ids` (n,) object array of 64 hex digits.
+    Raises ValueError when `agent` or `slot` holds a unit separator (U+001F).
+    """
+    if "\x1f" in agent or "\x1f" in slot:
+        raise ValueError("`agent` and `slot` must not hold the unit separator U+001F")
+    data = _Hmac(salt, f"decision\x1f{agent}\x1f{slot}\x1f").digests(customer_ids)
+    text = data.hex()
+    ids = np.empty(len(data) // 32, dtype=object)
+    ids[:] = [text[i : i + 64] for i in range(0, len(text), 64)]
+    return _leading(data), ids
+
+
+def keys_of(decision_ids: Sequence[str] | NDArray[Any]) -> Keys:
+    """The keys (n,) of logged decision ids (64 hex digits each)."""
+    return np.array([int(i[:16], 16) for i in decision_ids], dtype=np.uint64)
+
+
+def customer_keys(salt: str, purpose: str, customer_ids: Iterable[str]) -> Keys:
+    """Keys (n,) for something that is not a decision: `purpose` separates the uses of one salt."""
+    return _leading(_Hmac(salt, f"{purpose}\x1f").digests(customer_ids))
+
+
+def streams(names: Sequence[str]) -> Keys:
+    """The stream number (k,) of each action key (or other name): 8 bytes of its SHA-256."""
+    return _leading(b"".join(hashlib.sha256(name.encode()).digest() for name in names))
+
+
+def uniforms(keys: Keys, stream: str | Keys) -> Floats:
+    """Uniform draws in the open interval (0, 1), one per key and stream: (n, k).
+
+    `keys` (n,) uint64; `stream` a name (k = 1) or stream numbers (k,). Each value depends on its
+    own key and its own stream only.
+    """
+    numbers = streams([stream]) if isinstance(stream, str) else stream
+    mixed = _mix((_mix(keys + _GAMMA))[:, None] ^ numbers[None, :])
+    # 52 bits and a half: the largest value is below 1 and the smallest above 0, exactly.
+    return ((mixed >> np.uint64(12)).astype(np.float64) + 0.5) * _TWO_POW_MINUS_52
+
+
+def group_of(salt: str, customer_ids: Iterable[str], shares: Sequence[float]) -> Ints:
+    """The group (n,) each customer is in for good, as an index into `shares`.
+
+    The salt is the groups' own, so group membership is independent of every decision key.
+    Raises ValueError unless the shares are at least 0 and sum to 1 (within 1e-9).
+    """
+    if min(shares, default=-1.0) < 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"`shares` must be at least 0 and sum to 1, not {list(shares)}")
+    edges = np.array(list(accumulate(shares))[:-1])
+    drawn = uniforms(customer_keys(salt, "group", customer_ids), "group")[:, 0]
+    return np.searchsorted(edges, drawn, side="right").astype(np.int64)
+
+
+def _leading(digests: bytes) -> Keys:
+    return np.frombuffer(digests, dtype=">u8")[::4].astype(np.uint64)
+
+
+def _mix(z: Keys) -> Keys:
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))
