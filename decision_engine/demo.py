@@ -1,0 +1,242 @@
+"""`nextmove demo`: a simulated market lives through weeks of the real loop.
+
+Everything between the two is real: raw tables, dbt, HTTP deliveries to the vendor
+sandbox, webhooks back into the receiver. The simulated people only ever see the
+messages that the sandbox delivered to them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from connectors.errors import FatalError
+from decision_engine.build import build
+from decision_engine.delivery import deliver_all, next_due
+from decision_engine.inbound import load_log
+from decision_engine.loop import run
+from decision_engine.market import Market
+from decision_engine.market.truth import Truth
+from decision_engine.report import DemoReport, collect, render, save_picture
+from decision_engine.scaffold import init
+from decision_engine.training import learn_all
+from decision_engine.workspace import Workspace
+
+START = date(2026, 3, 2)
+"""Both zone families change to summer time within the four weeks that follow."""
+
+KEYS = {
+    "BRAZE_API_KEY": "SANDBOX_BRAZE_KEY",
+    "ITERABLE_API_KEY": "SANDBOX_ITERABLE_KEY",
+    "HUBSPOT_ACCESS_TOKEN": "SANDBOX_HUBSPOT_KEY",
+    "BRAZE_WEBHOOK_KEY": "SANDBOX_BRAZE_WEBHOOK_TOKEN",
+    "ITERABLE_WEBHOOK_KEY": "SANDBOX_ITERABLE_WEBHOOK_TOKEN",
+}
+
+
+@dataclass
+class World:
+    """The market, the sandbox its people read, and what is still to happen."""
+
+    market: Market
+    sandbox: str
+    ledger_position: int = 0
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the time of a block to the account of `what`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+    def set_clock(self, now: datetime) -> None:
+        """Tell the sandbox what time it is in the simulation."""
+        self._post("clock", {"now": now.isoformat()})
+
+    def read_messages(self) -> None:
+        """People read what was delivered since last time and decide how to react."""
+        reply = requests.get(
+            f"{self.sandbox}/_sandbox/ledger", params={"after": self.ledger_position}, timeout=60
+        ).json()
+        self.ledger_position = reply["next"]
+        messages = [e for e in reply["entries"] if e["kind"] == "message"]
+        self.pending += self.market.receive(messages)
+
+    def react_until(self, end: datetime) -> None:
+        """Reactions due by `end` reach the vendor, which posts its webhooks."""
+        due = [e for e in self.pending if datetime.fromisoformat(e["at"]) < end]
+        self.pending = [e for e in self.pending if datetime.fromisoformat(e["at"]) >= end]
+        if due:
+            reply = self._post("engagements", {"events": due})
+            if reply["failed"]:
+                raise FatalError(f"{reply['failed']} webhooks were not accepted by the receiver")
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        reply = requests.post(f"{self.sandbox}/_sandbox/{path}", json=body, timeout=120)
+        reply.raise_for_status()
+        answer: dict[str, Any] = reply.json()
+        return answer
+
+
+def run_demo(
+    folder: Path, *, customers: int, days: int, seed: int, effect: float, as_json: bool
+) -> DemoReport:
+    """Make the demo project in `folder`, live through `days`, print and save the report."""
+    console = Console(stderr=as_json)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(demo_environment())
+        receiver = stack.enter_context(service(folder, "decision_engine.service", seed))
+        sandbox = stack.enter_context(
+            service(folder, "connectors.sandbox", seed, "--webhooks", receiver)
+        )
+        workspace = make_project(folder, sandbox, seed)
+        incentives = {i.incentive: i.cost_cents / 100 for i in workspace.project.incentives}
+        market = Market(customers, seed, START, effect=effect, incentives=incentives)
+        world = World(market, sandbox)
+        truth = Truth(market, workspace)
+        live(workspace, world, truth, days, console)
+        report = collect(workspace, truth, world.seconds, time.perf_counter() - started)
+    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=2))
+    save_picture(report, folder / "report.png")
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        console.print(render(report, folder))
+    return report
+
+
+def live(workspace: Workspace, world: World, truth: Truth, days: int, console: Console) -> None:
+    """The days, one round each, and a last build so that the report is up to date."""
+    with world.timed("market"):
+        append_raw(workspace, world.market.reference())
+    with progress_bar(console) as bar:
+        task = bar.add_task("", total=days)
+        for day in range(days):
+            totals = live_day(workspace, world, truth, day)
+            bar.update(task, advance=1, description=f"day {day + 1}/{days} · {totals}")
+        bar.update(task, description="last build with every dbt test")
+        end = midnight(days)
+        with world.timed("build"):
+            load_log(workspace)
+            build(workspace, end)
+        with world.timed("learn"):
+            learn_all(workspace, end)
+
+
+def live_day(workspace: Workspace, world: World, truth: Truth, day: int) -> str:
+    """One day: a round at midnight UTC, sends through the day, what people did, new raw rows."""
+    now, tomorrow = midnight(day), midnight(day + 1)
+    world.set_clock(now)
+    totals = run(workspace, now, quick=day > 0, seconds=world.seconds)
+    with world.timed("market"):
+        truth.observe(now)
+    sent = 0
+    while (due := next_due(workspace)) is not None and due < tomorrow:
+        moment = max(due, now)
+        world.set_clock(moment)
+        with world.timed("deliver"):
+            passed = deliver_all(workspace, moment, profiles=False)
+        sent += sum(row["accepted"] for row in passed["streams"].values())
+    with world.timed("market"):
+        world.read_messages()
+    with world.timed("webhooks"):
+        world.react_until(tomorrow)
+    with world.timed("market"):
+        append_raw(workspace, world.market.day(day))
+    decided = sum(a["decisions"] for a in totals["decide"]["agents"].values())
+    return f"{decided:,} decisions, {sent:,} sends"
+
+
+def midnight(day: int) -> datetime:
+    """The start (UTC) of a simulated day."""
+    return datetime(START.year, START.month, START.day) + timedelta(days=day)
+
+
+def append_raw(workspace: Workspace, tables: Mapping[str, Any]) -> None:
+    """What the company's own loaders would do: raw rows into raw tables."""
+    schema = workspace.project.warehouse.raw_schema
+    with workspace.warehouse() as warehouse:
+        for name, rows in tables.items():
+            warehouse.ensure(f"{schema}.{name}", rows.schema)
+            warehouse.append(f"{schema}.{name}", rows)
+
+
+def make_project(folder: Path, sandbox: str, seed: int) -> Workspace:
+    """A project as `nextmove init` writes it, pointed at the running sandbox."""
+    init(folder, "demo", salt=f"demo-salt-of-seed-{seed:08d}")
+    config = folder / "nextmove.yml"
+    config.write_text(config.read_text().replace("http://127.0.0.1:8800", sandbox))
+    return Workspace.open(folder)
+
+
+@contextmanager
+def demo_environment() -> Iterator[None]:
+    """Keys that only this run's sandbox and receiver know."""
+    before = dict(os.environ)
+    for name, at_sandbox in KEYS.items():
+        os.environ[name] = os.environ[at_sandbox] = secrets.token_urlsafe(24)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def service(folder: Path, module: str, seed: int, *arguments: str) -> Iterator[str]:
+    """A server of ours in a process of its own; its base URL."""
+    del seed
+    state = {
+        "decision_engine.service": ("--log", str(folder / ".nextmove" / "inbound")),
+        "connectors.sandbox": ("--dir", str(folder / ".nextmove" / "sandbox")),
+    }[module]
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, "--port", "0", *state, *arguments], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise FatalError(f"{module} did not start")
+        yield str(json.loads(line)["url"])
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with the day and what happened on it."""
+    return Progress(
+        BarColumn(bar_width=30),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def clear(folder: Path) -> None:
+    """Remove an earlier demo, and nothing that is not one."""
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / ".nextmove").exists():
+            raise FatalError(f"{folder}: not an earlier demo; choose another --dir")
+        shutil.rmtree(folder)

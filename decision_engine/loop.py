@@ -1,0 +1,116 @@
+"""One round of the loop: load, build, learn, decide, dispatch, deliver.
+
+A round belongs to a slot (the UTC date). Each step that has ended is marked in
+`runs`, so a round that was cut short resumes where it stopped, as of the same moment;
+a repeated round does nothing but deliver what is still due.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, MutableMapping
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from decision_engine.batch import decide_all
+from decision_engine.build import Progress, build
+from decision_engine.delivery import deliver_all, dispatch
+from decision_engine.inbound import load_log
+from decision_engine.tables import RUNS
+from decision_engine.training import learn_all
+from decision_engine.workspace import Workspace
+
+QUICK = "tag:daily"
+STEPS = ("build", "learn", "decide", "dispatch", "deliver")
+
+
+def run(
+    workspace: Workspace,
+    as_of: datetime,
+    *,
+    quick: bool = False,
+    progress: Progress = lambda _: None,
+    seconds: MutableMapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """One round for the date of `as_of` (UTC); what each step did.
+
+    `quick` builds only the models that change daily and leaves the dbt tests out.
+    `seconds`, when given, is added to by step.
+    """
+    slot = as_of.date().isoformat()
+    done = finished_steps(workspace, slot)
+    as_of = done.get("build", (as_of, {}))[0]
+    works: dict[str, Callable[[], dict[str, Any]]] = {
+        "build": lambda: build_step(workspace, as_of, quick, progress),
+        "learn": lambda: learn_all(workspace, as_of),
+        "decide": lambda: decide_all(workspace, as_of, progress=progress),
+        "dispatch": lambda: dispatch(workspace, slot, as_of),
+        "deliver": lambda: deliver_all(workspace, as_of, progress=progress),
+    }
+    totals: dict[str, Any] = {}
+    for step in STEPS:
+        if step in done and step != "deliver":
+            totals[step] = done[step][1]
+            continue
+        start = time.perf_counter()
+        totals[step] = works[step]()
+        if seconds is not None:
+            seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - start
+        mark_finished(workspace, slot, step, as_of, totals[step])
+        progress(step)
+    return {"slot": slot, "steps": summary(totals), **totals}
+
+
+def build_step(
+    workspace: Workspace, as_of: datetime, quick: bool, progress: Progress
+) -> dict[str, Any]:
+    """Load what webhooks brought, then let dbt build."""
+    loaded = load_log(workspace)
+    totals = build(
+        workspace,
+        as_of,
+        command="run" if quick else "build",
+        select=QUICK if quick else None,
+        progress=progress,
+    )
+    return {"inbound_events": loaded, "models": totals.models, "tests": totals.tests}
+
+
+def finished_steps(workspace: Workspace, slot: str) -> dict[str, tuple[datetime, dict[str, Any]]]:
+    """The steps of this slot that have ended: as of when, and their totals."""
+    with workspace.warehouse() as warehouse:
+        rows = warehouse.rows(
+            f"select step, as_of, totals from {workspace.engine('runs')} where slot = ?", [slot]
+        )
+    return {step: (as_of, json.loads(totals)) for step, as_of, totals in rows}
+
+
+def mark_finished(
+    workspace: Workspace, slot: str, step: str, as_of: datetime, totals: dict[str, Any]
+) -> None:
+    """Record that a step has ended."""
+    row = {"slot": slot, "step": step, "as_of": as_of, "totals": json.dumps(totals)}
+    with workspace.warehouse() as warehouse, warehouse.transaction():
+        warehouse.merge(
+            workspace.engine("runs"), pa.Table.from_pylist([row], schema=RUNS), ["slot", "step"]
+        )
+
+
+def summary(totals: dict[str, Any]) -> dict[str, Any]:
+    """The few numbers a person wants to see of a round."""
+    decided = totals["decide"]["agents"].values()
+    delivered = totals["deliver"]["streams"].values()
+    return {
+        "inbound_events": totals["build"]["inbound_events"],
+        "dbt_models": totals["build"]["models"],
+        "dbt_tests": totals["build"]["tests"],
+        "decisions": sum(a["decisions"] for a in decided),
+        "sends_planned": sum(a["sends"] for a in decided),
+        "records_accepted": sum(s["accepted"] for s in delivered),
+        "records_rejected": sum(s["rejected"] for s in delivered),
+        "records_skipped": sum(s["skipped"] for s in delivered),
+        "records_unknown": sum(s["unknown"] for s in delivered),
+    }

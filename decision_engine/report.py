@@ -1,0 +1,269 @@
+"""The report at the end of the demo: tables for the terminal, one picture, JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+
+from connectors.base import Warehouse
+from decision_engine.audit import explain_decision
+from decision_engine.guardrails import REASON_NAMES
+from decision_engine.lift import Group, Lift, lift, mean_interval
+from decision_engine.market.truth import Truth
+from decision_engine.workspace import Workspace
+
+TREATMENT, HOLDOUT = "treatment", "holdout"
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Everything the report shows, as plain data."""
+
+    customers: int
+    days: int
+    decisions: int
+    sends_by_channel: dict[str, dict[str, int]]
+    deliveries: dict[str, int]
+    blocked: dict[str, int]
+    reward_by_group: dict[str, dict[str, float]]
+    lift: dict[str, dict[str, float]]
+    verdict: str
+    gap_share_by_week: list[float]
+    random_share_by_week: list[float]
+    explained: str
+    decision_id: str
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for machines."""
+        return asdict(self)
+
+
+def collect(
+    workspace: Workspace, truth: Truth, seconds: dict[str, float], total: float
+) -> DemoReport:
+    """Read the report off the warehouse, and the gap off the simulation's own truth."""
+    with workspace.warehouse() as warehouse:
+        groups = rewards_by_group(workspace, warehouse)
+        lifts = {g: lift(groups[TREATMENT], groups[g]) for g in groups if g != TREATMENT}
+        decision_id = interesting_decision(workspace, warehouse)
+        facts = counts(workspace, warehouse)
+    explained = explain_decision(workspace, decision_id).text if decision_id else ""
+    return DemoReport(
+        **facts,
+        reward_by_group={
+            name: {"n": group.n, **mean_interval(group)._asdict()}
+            for name, group in groups.items()
+        },
+        lift={g: v.always_valid._asdict() for g, v in lifts.items()},
+        verdict=verdict(lifts.get(HOLDOUT)),
+        gap_share_by_week=[a.share for a in truth.by_week(TREATMENT)],
+        random_share_by_week=[a.share for a in truth.by_week("random")],
+        explained=explained,
+        decision_id=decision_id,
+        seconds={**seconds, "total": total},
+    )
+
+
+def rewards_by_group(workspace: Workspace, warehouse: Warehouse) -> dict[str, Group]:
+    """Reward per customer over all closed decisions, by the group the customer is in."""
+    found = warehouse.rows(
+        "select group_name, count(*), avg(reward), coalesce(var_samp(reward), 0) from ("
+        "select group_name, customer_id, sum(reward) as reward"
+        f" from {workspace.model('fct_decision_rewards')} where is_closed group by all)"
+        " group by group_name order by group_name"
+    )
+    return {str(name): Group(int(n), float(mean), float(var)) for name, n, mean, var in found}
+
+
+def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
+    """Customers, decisions, sends by channel and status, and what the guardrails blocked."""
+    decisions, receipts = workspace.engine("decisions"), workspace.engine("receipts")
+    customers, days, decided = warehouse.rows(
+        f"select count(distinct customer_id), count(distinct slot), count(*) from {decisions}"
+    )[0]
+    by_channel: dict[str, dict[str, int]] = {}
+    for channel, status, n in warehouse.rows(
+        f"select d.channel, r.status, count(*) from {receipts} r join {decisions} d"
+        " using (decision_id) where r.status <> 'not_sent' group by all order by all"
+    ):
+        by_channel.setdefault(channel, {})[status] = n
+    deliveries = dict(
+        warehouse.rows(f"select status, count(*) from {receipts} group by all order by all")
+    )
+    blocked = warehouse.rows(
+        f"select code, count(*) as n from (select unnest(reasons) as code from {decisions})"
+        " where code > 0 group by code order by n desc"
+    )
+    return {
+        "customers": customers,
+        "days": days,
+        "decisions": decided,
+        "sends_by_channel": by_channel,
+        "deliveries": deliveries,
+        "blocked": {REASON_NAMES[code]: n for code, n in blocked},
+    }
+
+
+def interesting_decision(workspace: Workspace, warehouse: Warehouse) -> str:
+    """A recent treated send with something blocked: the one worth reading about."""
+    found = warehouse.rows(
+        f"select decision_id from {workspace.engine('decisions')} where group_name = ? and"
+        " action <> 'no_action' and n_eligible < n_actions"
+        " order by slot desc, p_action desc, decision_id limit 1",
+        [TREATMENT],
+    )
+    return str(found[0][0]) if found else ""
+
+
+def verdict(against: Lift | None) -> str:
+    """What the interval of treatment against holdout allows us to say."""
+    if against is None:
+        return "There is no holdout group, so lift cannot be measured."
+    if against.verdict == "refused":
+        return f"Lift against the holdout cannot be judged: {against.reason}."
+    interval = against.always_valid
+    if interval.low > 0:
+        return "Treatment earns more per customer than the holdout: the interval is above zero."
+    if interval.high < 0:
+        return "Treatment earns less per customer than the holdout: the interval is below zero."
+    return "No lift shown: the interval of treatment against holdout includes zero."
+
+
+def render(report: DemoReport, folder: Path) -> RenderableType:
+    """The report for a terminal, at most 100 columns."""
+    return Lines(
+        f"[bold]nextmove demo[/bold] · {report.customers:,} customers decided for on"
+        f" {report.days} days · {report.decisions:,} decisions",
+        "",
+        sends_table(report),
+        blocked_table(report),
+        reward_table(report),
+        f"{report.verdict}\n",
+        gap_table(report),
+        f"[bold]One decision, explained[/bold]\n{report.explained}\n",
+        time_line(report),
+        "\n[bold]Where to look next[/bold]\n"
+        f"  picture          {folder}/report.png\n"
+        f"  this decision    nextmove explain {report.decision_id[:12]} --project {folder}\n"
+        f"  decide it again  nextmove replay --project {folder}\n"
+        f"  what to change   {folder}/agents/, then: nextmove check --project {folder}",
+    )
+
+
+def sends_table(report: DemoReport) -> Table:
+    """Sends by channel and what became of them."""
+    statuses = ("accepted", "rejected", "skipped", "unknown")
+    table = Table(title="Sends by channel", title_justify="left")
+    table.add_column("channel")
+    for status in statuses:
+        table.add_column(status, justify="right")
+    for channel, row in report.sends_by_channel.items():
+        table.add_row(channel, *(f"{row.get(s, 0):,}" for s in statuses))
+    return table
+
+
+def blocked_table(report: DemoReport) -> Table:
+    """How often each guardrail ruled an action out."""
+    table = Table(title="Actions ruled out, by guardrail", title_justify="left")
+    table.add_column("guardrail")
+    table.add_column("times", justify="right")
+    for name, n in report.blocked.items():
+        table.add_row(name.replace("_", " "), f"{n:,}")
+    return table
+
+
+def reward_table(report: DemoReport) -> Table:
+    """Mean reward per customer by group, and treatment's lift over each."""
+    table = Table(title="Reward per customer (95 % intervals; lift always-valid)", title_justify="left")
+    for name in ("group", "customers", "mean", "interval", "treatment minus this"):
+        table.add_column(name, justify="left" if name == "group" else "right")
+    for group, m in report.reward_by_group.items():
+        gain = report.lift.get(group)
+        table.add_row(
+            group.replace("_", " "),
+            f"{int(m['n']):,}",
+            f"{m['value']:.3f}",
+            f"{m['low']:.3f} to {m['high']:.3f}",
+            f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" if gain else "",
+        )
+    return table
+
+
+def gap_table(report: DemoReport) -> Table:
+    """Share of the random-to-oracle gap by week."""
+    table = Table(
+        title="Share of the random-to-oracle gap reached, by week (the simulation knows the truth)",
+        title_justify="left",
+    )
+    table.add_column("group")
+    for week in range(1, len(report.gap_share_by_week) + 1):
+        table.add_column(f"week {week}", justify="right")
+    table.add_row("treatment", *(f"{s:.0%}" for s in report.gap_share_by_week))
+    table.add_row("random", *(f"{s:.0%}" for s in report.random_share_by_week))
+    return table
+
+
+def time_line(report: DemoReport) -> str:
+    """Where the seconds went."""
+    parts = ", ".join(f"{k} {v:.0f}" for k, v in report.seconds.items() if k != "total")
+    return f"Time: {report.seconds['total']:.0f} s ({parts})."
+
+
+def save_picture(report: DemoReport, path: Path) -> None:
+    """Three panels: learning by week, reward by group, sends by channel."""
+    # Costs half a second: only the report pays for it. Agg needs no screen.
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (learning, reward, sends) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    draw_learning(learning, report)
+    draw_reward(reward, report)
+    draw_sends(sends, report)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_learning(axes: Any, report: DemoReport) -> None:
+    """The share of the gap, week by week."""
+    weeks = range(1, len(report.gap_share_by_week) + 1)
+    axes.plot(weeks, report.gap_share_by_week, marker="o", label="treatment")
+    random = report.random_share_by_week
+    axes.plot(range(1, len(random) + 1), random, marker="o", color="0.6", label="random")
+    axes.axhline(0, color="0.8", linewidth=1)
+    axes.set(xlabel="week", title="Share of the random-to-oracle gap", xticks=list(weeks))
+    axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
+    axes.legend(frameon=False)
+
+
+def draw_reward(axes: Any, report: DemoReport) -> None:
+    """Mean reward per customer with its interval."""
+    groups = list(report.reward_by_group)
+    for i, group in enumerate(groups):
+        m = report.reward_by_group[group]
+        error = [[m["value"] - m["low"]], [m["high"] - m["value"]]]
+        axes.errorbar([m["value"]], [i], xerr=error, fmt="o", capsize=4)
+    axes.set(title="Reward per customer, 95 % interval", yticks=range(len(groups)))
+    axes.set_yticklabels([g.replace("_", " ") for g in groups])
+    axes.set_ylim(-0.5, len(groups) - 0.5)
+
+
+def draw_sends(axes: Any, report: DemoReport) -> None:
+    """Accepted sends by channel."""
+    channels = list(report.sends_by_channel)
+    accepted = [report.sends_by_channel[c].get("accepted", 0) for c in channels]
+    axes.bar(channels, accepted)
+    axes.set(title="Accepted sends by channel")
+
+
+def load(path: Path) -> DemoReport:
+    """A report saved by an earlier demo."""
+    return DemoReport(**json.loads(path.read_text()))
