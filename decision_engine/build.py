@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.base import Warehouse
-from connectors.errors import ConfigurationError, FatalError
 from decision_engine.config import hours
+from decision_engine.errors import ConfigurationError, StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
 
@@ -49,7 +49,7 @@ def build(
 ) -> BuildTotals:
     """Run dbt on the project as of a moment (UTC).
 
-    `command` is `build` (models and tests) or `run` (models only). FatalError with one
+    `command` is `build` (models and tests) or `run` (models only). StepError with one
     line per failed model or test.
     """
     with workspace.warehouse() as warehouse:
@@ -68,11 +68,11 @@ def check_sources(workspace: Workspace, warehouse: Warehouse) -> None:
     missing = [s for s in workspace.project.sources if warehouse.columns(f"{schema}.{s}") is None]
     if missing:
         raise ConfigurationError(
-            "\n".join(
+            [
                 f"nextmove.yml: sources: table {schema}.{name} does not exist in the warehouse;"
                 " load it or take it off the list"
                 for name in missing
-            )
+            ]
         )
 
 
@@ -108,14 +108,14 @@ def _invoke(workspace: Workspace, arguments: Sequence[str], progress: Progress) 
         _install_package(workspace)
         parsed = dbtRunner().invoke(["parse", *arguments[1:_COMMON]])
         if not parsed.success:
-            raise FatalError(f"dbt could not read the project: {parsed.exception}")
+            raise StepError(f"dbt could not read the project: {parsed.exception}")
         _manifests[folder] = parsed.result
     runner = dbtRunner(manifest=_manifests[folder], callbacks=[_reporter(progress)])
     outcome = runner.invoke(list(arguments))
     if outcome.exception is not None:
-        raise FatalError(f"dbt stopped: {outcome.exception}")
+        raise StepError(f"dbt stopped: {outcome.exception}")
     if not outcome.success:
-        raise FatalError("\n".join(_failures(outcome.result)) or "dbt failed")
+        raise StepError("\n".join(_failures(outcome.result)) or "dbt failed")
     return outcome.result
 
 
@@ -127,7 +127,7 @@ def _install_package(workspace: Workspace) -> None:
         return
     done = dbtRunner().invoke(["deps", "--quiet", "--project-dir", str(folder)])
     if not done.success:
-        raise FatalError(f"dbt deps failed: {done.exception}")
+        raise StepError(f"dbt deps failed: {done.exception}")
 
 
 def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:

@@ -19,7 +19,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from connectors.errors import ConfigurationError, ConnectorError
+from connectors import errors as connector_errors
+from decision_engine.errors import ConfigurationError, MissingColumnError, RuleError, StepError
 
 PROJECT = click.option(
     "--project",
@@ -31,6 +32,13 @@ PROJECT = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+
+CONFIGURATION_ERRORS = (
+    ConfigurationError,
+    MissingColumnError,
+    RuleError,
+    connector_errors.ConfigurationError,
+)
 
 console = Console()
 errors = Console(stderr=True)
@@ -67,10 +75,10 @@ def reported_errors() -> Iterator[None]:
     """Every expected failure is one clear line per problem and an exit code."""
     try:
         yield
-    except ConfigurationError as error:
+    except CONFIGURATION_ERRORS as error:
         errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except ConnectorError as error:
+    except (StepError, connector_errors.ConnectorError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 

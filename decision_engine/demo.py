@@ -26,8 +26,8 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from connectors.errors import FatalError
 from decision_engine.build import build
+from decision_engine.errors import StepError
 from decision_engine.delivery import deliver_all, next_due
 from decision_engine.inbound import load_log
 from decision_engine.loop import run
@@ -87,7 +87,7 @@ class World:
         if due:
             reply = self._post("engagements", {"events": due})
             if reply["failed"]:
-                raise FatalError(f"{reply['failed']} webhooks were not accepted by the receiver")
+                raise StepError(f"{reply['failed']} webhooks were not accepted by the receiver")
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         reply = requests.post(f"{self.sandbox}/_sandbox/{path}", json=body, timeout=120)
@@ -216,7 +216,7 @@ def service(folder: Path, module: str, seed: int, *arguments: str) -> Iterator[s
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise FatalError(f"{module} did not start")
+            raise StepError(f"{module} did not start")
         yield str(json.loads(line)["url"])
     finally:
         process.terminate()
@@ -238,5 +238,5 @@ def clear(folder: Path) -> None:
     """Remove an earlier demo, and nothing that is not one."""
     if folder.exists():
         if any(folder.iterdir()) and not (folder / ".nextmove").exists():
-            raise FatalError(f"{folder}: not an earlier demo; choose another --dir")
+            raise StepError(f"{folder}: not an earlier demo; choose another --dir")
         shutil.rmtree(folder)

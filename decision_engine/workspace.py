@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.base import Warehouse
-from connectors.errors import ConfigurationError
 from connectors.journal import Journal
 from connectors.warehouses.duckdb import DuckDB
 from decision_engine.catalog import catalog_of
 from decision_engine.config import Agent, Creative, Project
+from decision_engine.errors import ConfigurationError
 from decision_engine.load import config_digest, load_project
 from decision_engine.tables import ENGINE_TABLES
 from decision_engine.types import Catalog
@@ -99,11 +99,22 @@ class Workspace:
 
     def api_key(self, destination: str) -> str:
         """The key of a destination, from its environment variable."""
-        name = self.project.destinations[destination].api_key_env
-        key = os.environ.get(name, "")
-        if not key:
-            raise ConfigurationError(
-                f"nextmove.yml: destinations.{destination}.api_key_env: the environment variable"
-                f" {name} is not set; set it to the API key"
-            )
-        return key
+        field = f"destinations.{destination}.api_key_env"
+        return _secret(self.project.destinations[destination].api_key_env, field)
+
+    def webhook_keys(self) -> dict[str, str]:
+        """Vendor name to the token its webhooks must carry, for destinations that have one."""
+        return {
+            d.kind: _secret(d.webhook_key_env, f"destinations.{name}.webhook_key_env")
+            for name, d in self.project.destinations.items()
+            if d.webhook_key_env
+        }
+
+
+def _secret(variable: str, field: str) -> str:
+    value = os.environ.get(variable, "")
+    if not value:
+        raise ConfigurationError(
+            [f"nextmove.yml: {field}: the environment variable {variable} is not set; set it"]
+        )
+    return value
