@@ -101,6 +101,7 @@ POLICY_STATES = pa.schema(
         "is_current": _BOOL,
     }
 )
+LOADED_SEGMENTS = pa.schema({"segment": _BIG, "events": _BIG})
 RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT})
 
 ENGINE_TABLES: dict[str, pa.Schema] = {
@@ -110,5 +111,6 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "receipts": RECEIPTS,
     "inbound_events": INBOUND_EVENTS,
     "policy_states": POLICY_STATES,
+    "loaded_segments": LOADED_SEGMENTS,
     "runs": RUNS,
 }

@@ -71,6 +71,15 @@ class Workspace:
             database.close()
 
     @contextmanager
+    def warehouse_to_read(self) -> Iterator[Warehouse]:
+        """The warehouse, opened so that nothing can be changed."""
+        database = DuckDB(self.warehouse_path, read_only=True)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    @contextmanager
     def journal(self) -> Iterator[Journal]:
         """The open delivery journal; one process at a time."""
         journal = Journal.open(self.state_folder / "journal")

@@ -42,6 +42,14 @@ def sql_type(kind: pa.DataType) -> str:
     return _TYPES[kind]
 
 
+def _cannot_open(path: Path, error: Exception) -> ConfigurationError:
+    if "lock" in str(error).lower():
+        return ConfigurationError(
+            f"{path.name} is open in another process", "stop that one, then run again"
+        )
+    return ConfigurationError(f"{path.name} cannot be opened as a DuckDB database")
+
+
 class DuckDB:
     """A `Warehouse` over one DuckDB file.
 
@@ -49,16 +57,15 @@ class DuckDB:
     database and nothing else on the machine.
     """
 
-    def __init__(self, path: Path, memory_limit: str = "2GB") -> None:
-        config = {"memory_limit": memory_limit, "preserve_insertion_order": "true"}
+    def __init__(self, path: Path, *, read_only: bool = False, memory_limit: str = "2GB") -> None:
+        if read_only and not path.exists():
+            raise ConfigurationError(f"{path.name} does not exist", "load your tables into it first")
         try:
-            self._db = duckdb.connect(str(path), config=config)
+            self._db = duckdb.connect(
+                str(path), read_only=read_only, config={"memory_limit": memory_limit}
+            )
         except duckdb.IOException as error:
-            raise ConfigurationError(
-                f"{path.name}: another process has the warehouse open; stop it and run again"
-                if "lock" in str(error).lower()
-                else f"{path.name}: this is not a DuckDB file that can be opened"
-            ) from error
+            raise _cannot_open(path, error) from error
         self._db.execute("set timezone = 'UTC'")
         self._db.execute("set enable_external_access = false")
         self._db.execute("set lock_configuration = true")
