@@ -30,7 +30,8 @@ _ALPHA = 0.05
 _Z95 = float(special.ndtri(1 - _ALPHA / 2))
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """A value with its 95% interval."""
 
     value: float
