@@ -1,0 +1,1 @@
+"""Between the warehouse and the outside: destinations, webhooks, warehouses, one delivery loop."""

@@ -1,0 +1,414 @@
+"""The delivery journal: the one truth about what was sent to people.
+
+    intent --start--> sending --finish--> accepted | rejected | unknown
+      |  ^               |
+      |  `---not_sent----'   (attempt + 1)
+      `--finish--> skipped | rejected      (refused before any call)
+
+A final state never changes. Every change is on the disk before the method returns. When a
+process dies during a call, nobody knows what became of it: on open, `sending` is `unknown`.
+Used from one thread of one process at a time; the directory is locked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from connectors import failpoint
+from connectors.base import Receipt, Status
+from connectors.framed import FramedLog, frame_at, frame_end, number, read, segments
+from connectors.journal_index import NONE, JournalIndex, State
+
+CAP_DAYS = 31
+"""Sends are remembered this long for frequency caps, whatever else is compacted away."""
+SEGMENT_BYTES = 64 << 20
+_CHUNK = 4096
+_OFFSET_BITS = 40
+
+
+class Intent(msgspec.Struct, tag="intent", tag_field="record"):
+    """The part of a send intent that the journal itself needs; times are ISO text, UTC."""
+
+    send_key: str
+    decision_id: str
+    customer_id: str
+    destination: str
+    stream: str
+    channel: str
+    send_at: str
+    expires_at: str
+
+
+class _Sending(msgspec.Struct, tag="sending", tag_field="record"):
+    send_key: str
+    at: float
+
+
+class _Receipt(msgspec.Struct, tag="receipt", tag_field="record", omit_defaults=True):
+    send_key: str
+    decision_id: str
+    destination: str
+    stream: str
+    customer_id: str
+    attempt: int
+    status: Status
+    at: float
+    reason: str = ""
+    http_status: int | None = None
+    vendor_ref: str = ""
+
+
+class _Kept(msgspec.Struct, tag="kept", tag_field="record"):
+    """The state of an intent that compaction moved to a newer segment."""
+
+    send_key: str
+    state: int
+    attempt: int
+    sent_at: float
+
+
+_decode = msgspec.json.Decoder(Intent | _Sending | _Receipt | _Kept).decode
+_encode = msgspec.json.Encoder().encode
+_FINAL = {
+    Status.ACCEPTED: State.ACCEPTED,
+    Status.REJECTED: State.REJECTED,
+    Status.SKIPPED: State.SKIPPED,
+    Status.UNKNOWN: State.UNKNOWN,
+    Status.NOT_SENT: State.INTENT,
+}
+_WITHOUT_A_CALL = (Status.SKIPPED, Status.REJECTED)
+
+
+class Send(NamedTuple):
+    """A message that reached, or may have reached, a customer."""
+
+    channel: str
+    at: datetime
+
+
+class Journal:
+    """Opens, and if need be creates and repairs, the journal in a directory."""
+
+    def __init__(self, directory: Path, now: datetime) -> None:
+        """Read everything back; calls that were cut short become `unknown` as of `now`.
+
+        Raises LockedError, or CorruptLogError when a closed segment is damaged.
+        """
+        self._log = FramedLog(directory)
+        self._descriptors: dict[int, int] = {}
+        try:
+            self._load()
+            self._recover(now)
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- writing ----
+
+    def add(self, intents: Iterable[Mapping[str, Any]]) -> int:
+        """Insert the intents whose send_key is not there yet; how many that were.
+
+        Raises ValueError for an intent that lacks a field or has a wrong one; those before it
+        may be in, and adding them again does nothing.
+        """
+        added, stream = 0, iter(intents)
+        while chunk := list(islice(stream, _CHUNK)):
+            added += self._add_chunk(chunk)
+        failpoint.hit("journal.intent.before_sync")
+        self._log.sync()
+        failpoint.hit("journal.intent.after_sync")
+        return added
+
+    def _add_chunk(self, intents: Sequence[Mapping[str, Any]]) -> int:
+        new: dict[str, tuple[Intent, bytes]] = {}
+        for intent in intents:
+            head = _checked(intent)
+            if head.send_key not in new and self._index.find(head.send_key) == NONE:
+                new[head.send_key] = head, _encode({"record": "intent", **intent})
+        places = self._append([payload for _, payload in new.values()])
+        for (head, _), place in zip(new.values(), places, strict=True):
+            self._index_intent(head, place)
+        return len(new)
+
+    def start(self, send_keys: Sequence[str], at: datetime) -> None:
+        """Mark intents as being sent, before the call. Raises ValueError unless they wait."""
+        slots = [self._slot(key, (State.INTENT,)) for key in send_keys]
+        moment = epoch(at)
+        self._append([_encode(_Sending(key, moment)) for key in send_keys])
+        failpoint.hit("journal.sending.before_sync")
+        self._log.sync()
+        failpoint.hit("journal.sending.after_sync")
+        for slot in slots:
+            self._index.state[slot] = State.SENDING
+            self._index.sent_at[slot] = moment
+
+    def finish(self, receipts: Sequence[Receipt], at: datetime) -> None:
+        """Record the verdicts; `key` is the send_key.
+
+        SKIPPED and REJECTED may also end an intent that was never started. Raises ValueError
+        for a key that is not on the way, so that no final state is ever overwritten.
+        """
+        self._finish(receipts, epoch(at), "journal.receipt")
+
+    def _finish(self, receipts: Sequence[Receipt], at: float, failpoints: str) -> None:
+        records = [self._receipt(receipt, at) for receipt in receipts]
+        self._append([_encode(record) for record in records])
+        failpoint.hit(f"{failpoints}.before_sync")
+        self._log.sync()
+        failpoint.hit(f"{failpoints}.after_sync")
+        for record in records:
+            self._apply_receipt(record)
+
+    def _receipt(self, receipt: Receipt, at: float) -> _Receipt:
+        without_call = receipt.status in _WITHOUT_A_CALL
+        allowed = (State.SENDING, State.INTENT) if without_call else (State.SENDING,)
+        slot = self._slot(receipt.key, allowed)
+        intent = self.intent(slot)
+        return _Receipt(
+            send_key=receipt.key,
+            decision_id=intent["decision_id"],
+            destination=intent["destination"],
+            stream=intent["stream"],
+            customer_id=intent["customer_id"],
+            attempt=self._index.attempt[slot],
+            status=receipt.status,
+            at=at,
+            reason=receipt.reason,
+            http_status=receipt.http_status,
+            vendor_ref=receipt.vendor_ref,
+        )
+
+    def _slot(self, send_key: str, allowed: tuple[State, ...]) -> int:
+        slot = self._index.find(send_key)
+        if slot == NONE or self._index.state[slot] not in allowed:
+            found = "unknown" if slot == NONE else State(self._index.state[slot]).name.lower()
+            raise ValueError(f"`send_key` {send_key} is {found}, it cannot change to that")
+        return slot
+
+    def _append(self, payloads: Sequence[bytes]) -> list[int]:
+        """Append to the open segment; the position of each frame."""
+        if self._log.size > SEGMENT_BYTES:
+            self._log.rotate()
+        base = self._log.number << _OFFSET_BITS
+        return [base | offset for offset in self._log.append(payloads)] if payloads else []
+
+    # ---- reading ----
+
+    def due(self, now: datetime) -> Iterator[dict[str, Any]]:
+        """The intents that wait and whose send_at has come, in send_at order.
+
+        Looks once at the start: what changes state meanwhile is left out when its turn comes.
+        """
+        for slot in self._index.due(epoch(now)).tolist():
+            if self._index.state[slot] == State.INTENT:
+                yield self.intent(slot)
+
+    def next_due(self) -> datetime | None:
+        """When the next waiting intent is due (naive UTC); None when none waits."""
+        earliest = self._index.next_due()
+        return None if earliest is None else moment(earliest)
+
+    def counts(self) -> dict[str, int]:
+        """Intents per state: intent, sending, accepted, rejected, unknown, skipped."""
+        return self._index.counts()
+
+    def state(self, send_key: str) -> str | None:
+        """The state of one intent, or None when the journal does not know it."""
+        slot = self._index.find(send_key)
+        return None if slot == NONE else State(self._index.state[slot]).name.lower()
+
+    def recent_sends(self, customer_id: str, since: datetime) -> list[Send]:
+        """Calls begun since then that reached or may have reached the customer, newest first."""
+        sends = self._index.recent_sends(customer_id, epoch(since))
+        return [Send(channel, moment(at)) for channel, at in sends]
+
+    def receipts(self, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(position behind it, row) of every receipt from position `after` on, in order.
+
+        A row has the columns of the receipts table, `at` is a naive UTC datetime. A position
+        is an increasing number for the reader to keep; 0 is before everything.
+        """
+        for segment in segments(self._log.directory):
+            base = number(segment) << _OFFSET_BITS
+            if number(segment) < after >> _OFFSET_BITS:
+                continue
+            for offset, payload in read(segment, max(0, after - base)):
+                record = _decode(payload)
+                if isinstance(record, _Receipt):
+                    yield base | frame_end(offset, payload), _row(record)
+
+    @property
+    def end(self) -> int:
+        """The position behind everything written so far."""
+        return self._log.number << _OFFSET_BITS | self._log.size
+
+    def intent(self, slot: int) -> dict[str, Any]:
+        """The whole intent of a slot, as it was added."""
+        position = self._index.position[slot]
+        offset = position & ((1 << _OFFSET_BITS) - 1)
+        payload = frame_at(self._descriptor(position >> _OFFSET_BITS), offset)
+        intent: dict[str, Any] = msgspec.json.decode(payload)
+        del intent["record"]
+        return intent
+
+    def _descriptor(self, segment: int) -> int:
+        if segment not in self._descriptors:
+            path = self._log.directory / f"{segment:08}.log"
+            self._descriptors[segment] = os.open(path, os.O_RDONLY)
+        return self._descriptors[segment]
+
+    # ---- opening ----
+
+    def _load(self) -> None:
+        self._close_descriptors()
+        self._index = JournalIndex()
+        for segment in segments(self._log.directory):
+            base = number(segment) << _OFFSET_BITS
+            for offset, payload in read(segment):
+                self._apply(_decode(payload), base | offset)
+
+    def _apply(self, record: Intent | _Sending | _Receipt | _Kept, position: int) -> None:
+        match record:
+            case Intent():
+                self._index_intent(record, position)
+            case _Receipt():
+                self._apply_receipt(record)
+            case _Sending():
+                slot = self._index.find(record.send_key)
+                if slot != NONE:
+                    self._index.state[slot] = State.SENDING
+                    self._index.sent_at[slot] = record.at
+            case _Kept():
+                slot = self._index.find(record.send_key)
+                self._index.state[slot] = record.state
+                self._index.attempt[slot] = record.attempt
+                self._index.sent_at[slot] = record.sent_at
+
+    def _apply_receipt(self, record: _Receipt) -> None:
+        slot = self._index.find(record.send_key)
+        if slot == NONE:
+            return  # compaction dropped or moved the intent; its state follows or is over
+        self._index.state[slot] = _FINAL[record.status]
+        if record.status is Status.NOT_SENT:
+            self._index.attempt[slot] = record.attempt + 1
+
+    def _index_intent(self, head: Intent, position: int) -> None:
+        times = _epoch_of(head.send_at), _epoch_of(head.expires_at)
+        self._index.add(head.send_key, head.customer_id, head.channel, times, position)
+
+    def _recover(self, now: datetime) -> None:
+        interrupted = self._index.in_state(State.SENDING)
+        reason = "process ended during the call"
+        receipts = [
+            Receipt(self.intent(slot)["send_key"], Status.UNKNOWN, reason) for slot in interrupted
+        ]
+        if receipts:
+            self._finish(receipts, epoch(now), "journal.recover")
+
+    # ---- keeping it small ----
+
+    def compact(self, now: datetime, projected: int) -> int:
+        """Drop intents that are final, expired and too old for caps; how many were dropped.
+
+        Only segments whose receipts the reader has taken (`projected`, a position) are
+        rewritten. A dropped send_key that is added again has expired, so it is never sent.
+        """
+        self._log.rotate()
+        old = self._segments_read(projected)
+        drop = self._index.droppable(epoch(now), epoch(now - timedelta(days=CAP_DAYS)))
+        if not old or not drop.any():
+            return 0
+        last = number(old[-1])
+        moved = [s for s in range(len(drop)) if self._index.position[s] >> _OFFSET_BITS <= last]
+        self._keep([slot for slot in moved if not drop[slot]])
+        self._unlink(old)
+        self._load()
+        return sum(bool(drop[slot]) for slot in moved)
+
+    def _segments_read(self, projected: int) -> list[Path]:
+        """The closed segments without a receipt behind `projected`."""
+        unread = next(self.receipts(projected), (self.end, None))[0] >> _OFFSET_BITS
+        return [s for s in segments(self._log.directory)[:-1] if number(s) < unread]
+
+    def _keep(self, slots: Sequence[int]) -> None:
+        """Write intents and their states anew; twice in the log means the same as once."""
+        for start in range(0, len(slots), _CHUNK):
+            payloads = []
+            for slot in slots[start : start + _CHUNK]:
+                intent = self.intent(slot)
+                payloads += [_encode({"record": "intent", **intent}), self._kept(slot, intent)]
+            self._append(payloads)
+        failpoint.hit("journal.compact.before_sync")
+        self._log.sync()
+        failpoint.hit("journal.compact.after_sync")
+
+    def _kept(self, slot: int, intent: Mapping[str, Any]) -> bytes:
+        state, attempt = self._index.state[slot], self._index.attempt[slot]
+        return _encode(_Kept(intent["send_key"], state, attempt, self._index.sent_at[slot]))
+
+    def _unlink(self, old: Sequence[Path]) -> None:
+        """Oldest first, so that a receipt may lose its intent but no intent its receipt."""
+        self._close_descriptors()
+        for segment in old:
+            segment.unlink()
+            failpoint.hit("journal.compact.between_unlinks")
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._close_descriptors()
+        self._log.close()
+
+    def _close_descriptors(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _checked(intent: Mapping[str, Any]) -> Intent:
+    """The head of a well-formed intent. Raises ValueError that names the field."""
+    try:
+        head = msgspec.convert({"record": "intent", **intent}, Intent)
+        _epoch_of(head.send_at)
+        _epoch_of(head.expires_at)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"send intent: {error}") from None
+    return head
+
+
+def _epoch_of(text: str) -> float:
+    return epoch(datetime.fromisoformat(text))
+
+
+def epoch(at: datetime) -> float:
+    """Seconds since 1970 of a time that is UTC or says otherwise."""
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def moment(seconds: float) -> datetime:
+    """The naive UTC datetime of epoch seconds, the form of all our tables."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+def _row(record: _Receipt) -> dict[str, Any]:
+    row = msgspec.structs.asdict(record)
+    row["status"] = str(record.status)
+    row["at"] = moment(record.at)
+    return row
