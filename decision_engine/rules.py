@@ -1,0 +1,131 @@
+"""The rule language: one restricted SQL boolean expression, in the warehouse and in Python.
+
+Allowed: comparisons, AND / OR / NOT, IN (literals), BETWEEN, LIKE with a literal pattern,
+IS [NOT] NULL, + - * /, numbers, 'texts', true / false, column names, lower, upper, coalesce.
+Everything else is refused with its position (`rule_check`), so a rule can name nothing but
+columns that are known.
+
+NULL follows SQL's three-valued logic. Arithmetic is done in double precision on both sides;
+a division by zero, or a result that is not finite, is NULL (`rule_values`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from decision_engine import rule_check, rule_values
+from decision_engine.errors import RuleError
+from decision_engine.rule_values import name_of, operands_of
+from decision_engine.types import Bools, Column, Contexts
+
+INFIX: Mapping[type[exp.Expr], str] = {
+    exp.And: "AND",
+    exp.Or: "OR",
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+    exp.Add: "+",
+    exp.Sub: "-",
+    exp.Mul: "*",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A checked rule. `columns` are the columns it reads, sorted."""
+
+    text: str
+    columns: tuple[str, ...]
+    tree: exp.Expr
+
+    def evaluate(self, columns: Mapping[str, Column], n: int | None = None) -> Column:
+        """The rule for each of n rows: a boolean Column, invalid where SQL says NULL.
+
+        n is the length of `columns` unless given. Raises MissingColumnError.
+        """
+        rows = len(next(iter(columns.values())).valid) if n is None else n
+        return rule_values.value(self.tree, columns, rows)
+
+    def holds(self, contexts: Contexts) -> Bools:
+        """(n,) bool: where the rule is true; NULL is not true."""
+        result = self.evaluate(contexts.columns, len(contexts))
+        return result.values.astype(bool) & result.valid
+
+    def sql(self, dialect: str = "duckdb") -> str:
+        """The same rule for a warehouse, fully parenthesised: no precedence is left open."""
+        return _sql(self.tree, dialect)
+
+
+@lru_cache(maxsize=1024)
+def parsed(text: str) -> Rule:
+    """The rule without a check of its column names; for rules that were checked when loaded."""
+    return compile_rule(text, None)
+
+
+def compile_rule(text: str, column_types: Mapping[str, str] | None) -> Rule:
+    """Parse a rule and check it against column name -> warehouse type (None: not known yet).
+
+    Raises RuleError: the position, what is wrong, what is allowed.
+    """
+    rule_check.check_tokens(text)
+    try:
+        tree = sqlglot.parse_one(text, read="duckdb").unnest()
+        kind = rule_check.kind_of(tree, column_types)
+    except SqlglotError as error:
+        raise rule_check.syntax_error(error) from None
+    except RecursionError:
+        raise RuleError("is nested too deeply; split it into simpler parts") from None
+    if kind not in (None, "boolean"):
+        raise RuleError(f"must be true or false, but this is a {kind}")
+    return Rule(text, tuple(sorted({name_of(c) for c in tree.find_all(exp.Column)})), tree)
+
+
+def _sql(node: exp.Expr, dialect: str) -> str:
+    if isinstance(node, exp.Column | exp.Literal | exp.Boolean):
+        return node.sql(dialect=dialect)
+    if isinstance(node, rule_check.ARITHMETIC):
+        return _arithmetic_sql(node, dialect)
+    parts = [_sql(part, dialect) for part in operands_of(node)]
+    if type(node) in INFIX:
+        return f"({parts[0]} {INFIX[type(node)]} {parts[1]})"
+    return _condition_sql(node, parts)
+
+
+def _arithmetic_sql(node: exp.Expr, dialect: str) -> str:
+    """In double precision: integers of the warehouse would overflow, or divide as integers."""
+    double = exp.DataType.build("double").sql(dialect=dialect)
+    parts = [
+        _sql(part, dialect)
+        if isinstance(part, rule_check.ARITHMETIC)
+        else f"CAST({_sql(part, dialect)} AS {double})"
+        for part in operands_of(node)
+    ]
+    if isinstance(node, exp.Neg):
+        return f"(-{parts[0]})"
+    if isinstance(node, exp.Div):
+        return f"({parts[0]} / NULLIF({parts[1]}, 0))"
+    return f"({parts[0]} {INFIX[type(node)]} {parts[1]})"
+
+
+def _condition_sql(node: exp.Expr, parts: list[str]) -> str:
+    first, *rest = parts
+    if isinstance(node, exp.Not):
+        return f"(NOT {first})"
+    if isinstance(node, exp.Is):
+        return f"({first} IS NULL)"
+    if isinstance(node, exp.In):
+        return f"({first} IN ({', '.join(rest)}))"
+    if isinstance(node, exp.Between):
+        return f"({first} BETWEEN {rest[0]} AND {rest[1]})"
+    if isinstance(node, exp.Like):
+        return f"({first} {'NOT LIKE' if node.args.get('negate') else 'LIKE'} {rest[0]})"
+    return f"{type(node).__name__.upper()}({', '.join(parts)})"
