@@ -1,0 +1,66 @@
+with inbound as (
+    select
+        event_id, vendor, event_type, external_id, email, channel, message_ref, decision_id,
+        is_machine, occurred_at, received_at
+    from {{ ref('stg_esp__events') }}
+    union all
+    select
+        event_id, vendor, event_type, external_id, email, channel, message_ref, decision_id,
+        is_machine, occurred_at, received_at
+    from {{ ref('stg_nextmove__inbound_events') }}
+),
+
+events as (
+    select
+        inbound.*,
+        -- The same event may come through our webhook and through the customer's own loader;
+        -- the copy that knows its decision is the better one.
+        row_number() over (
+            partition by vendor, event_id
+            order by case when decision_id is null then 1 else 0 end, received_at
+        ) as delivery
+    from inbound
+    where occurred_at <= {{ nextmove.as_of() }}
+),
+
+external_ids as (
+    select * from {{ ref('int_identity__external_ids') }}
+),
+
+emails as (
+    select * from {{ ref('int_identity__map') }} where identifier_kind = 'email'
+),
+
+resolved as (
+    select
+        events.*,
+        external_ids.customer_id as addressee_id,
+        coalesce(external_ids.customer_id, emails.customer_id) as customer_id
+    from events
+    left join external_ids on events.external_id = external_ids.external_id
+    left join emails on events.email = emails.identifier_value
+    where delivery = 1
+),
+
+-- A vendor may give many recipients of one request the same reference: it takes the person too.
+by_reference as (
+    select vendor_ref, customer_id, min(decision_id) as decision_id
+    from {{ ref('fct_deliveries') }}
+    where vendor_ref is not null
+    group by 1, 2
+)
+
+select
+    resolved.vendor || ':' || resolved.event_id as event_key,
+    coalesce(decisions.customer_id, resolved.customer_id) as customer_id,
+    coalesce(decisions.decision_id, by_reference.decision_id) as decision_id,
+    resolved.event_type,
+    coalesce(resolved.channel, decisions.channel) as channel,
+    resolved.is_machine,
+    resolved.occurred_at
+from resolved
+left join {{ ref('fct_decisions') }} as decisions on resolved.decision_id = decisions.decision_id
+left join by_reference
+    on resolved.message_ref = by_reference.vendor_ref
+    and resolved.addressee_id = by_reference.customer_id
+where coalesce(decisions.customer_id, resolved.customer_id) is not null

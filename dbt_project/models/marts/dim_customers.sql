@@ -1,0 +1,57 @@
+with identity as (
+    select * from {{ ref('int_identity__map') }}
+),
+
+ranked as (
+    select
+        identity.*,
+        row_number() over (
+            partition by customer_id, identifier_kind
+            order by last_seen_at desc, identifier_value
+        ) as recency
+    from identity
+),
+
+people as (
+    select
+        customer_id,
+        max(case when identifier_kind = 'user_id' and recency = 1 then identifier_value end) as user_id,
+        max(case when identifier_kind = 'email' and recency = 1 then identifier_value end) as email,
+        max(case when identifier_kind = 'phone' and recency = 1 then identifier_value end) as phone,
+        min(first_seen_at) as first_seen_at,
+        max(last_seen_at) as last_seen_at
+    from ranked
+    group by 1
+),
+
+crm as (
+    select * from {{ ref('int_features__crm') }}
+),
+
+permissions as (
+    select * from {{ ref('int_features__permissions') }}
+)
+
+select
+    people.customer_id,
+    coalesce(people.user_id, people.customer_id) as external_id,
+    people.email,
+    people.phone,
+    crm.first_name,
+    crm.time_zone,
+    crm.country,
+    crm.contact_id,
+    crm.account_id,
+    crm.rep_id,
+    crm.lifecycle_stage,
+    crm.tier,
+    coalesce(permissions.is_suppressed, false) as is_suppressed,
+    people.first_seen_at,
+    case
+        when crm.updated_at > people.last_seen_at and crm.updated_at <= {{ nextmove.as_of() }}
+            then crm.updated_at
+        else people.last_seen_at
+    end as updated_at
+from people
+left join crm on people.customer_id = crm.customer_id
+left join permissions on people.customer_id = permissions.customer_id
