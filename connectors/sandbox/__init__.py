@@ -10,8 +10,8 @@ Start it with `python -m connectors.sandbox --port 0 --dir DIR --webhooks URL`. 
 mounted at `/braze`, `/iterable` and `/hubspot`; `/_sandbox` is for whoever drives it:
 
 - `GET  /_sandbox/health`
-- `GET  /_sandbox/ledger?vendor=&after=N`: every accepted effect in order. Pages of 10,000;
-  ask again with `after` = `next` until `entries` is empty.
+- `GET  /_sandbox/ledger?vendor=&after=N`: every accepted effect in order, from the one after
+  number N on; `next` is the N to ask with next time.
 - `POST /_sandbox/engagements`: what people did with their messages; posts the webhooks.
 - `POST /_sandbox/clock`: the time written on effects. Rate limits always use real time.
 - `POST /_sandbox/faults`: make a vendor misbehave, by count or by share.

@@ -1,162 +1,108 @@
-"""The sandbox as one ASGI app: the vendors, and the control API beside them."""
+"""The sandbox on a real socket: uvicorn, able to reset a connection in mid-request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import msgspec
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from connectors.sandbox import webhooks
-from connectors.sandbox.braze import Braze
-from connectors.sandbox.hubspot import HubSpot
-from connectors.sandbox.iterable import Iterable
+from connectors.listen import Server, announce
+from connectors.sandbox.control import VENDORS, WEBHOOK_VENDORS, Settings, create_app
 from connectors.sandbox.state import State
-from connectors.sandbox.vendor import VendorApp
+from connectors.sandbox.vendor import RESET
 
-VENDORS = ("braze", "iterable", "hubspot")
+SYNC_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class Settings:
-    """`keys` are the vendors' API keys and `tokens` their webhook tokens, by vendor.
+class _Protocol(H11Protocol):
+    """Gives every request the means to reset its own connection."""
 
-    `webhooks` is the base URL of the receiver; without it every webhook fails.
-    `limit_divisor` makes all rate limits that much smaller.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app = _Resettable(self.app, partial(_reset, transport))
+
+
+class _Resettable:
+    def __init__(self, app: Any, reset: Callable[[], None]) -> None:
+        self._app: ASGIApp = app
+        self._reset = reset
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[RESET] = self._reset
+        await self._app(scope, receive, send)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """RST instead of FIN: closing a socket that does not linger throws the rest away."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def serve(
+    directory: Path,
+    *,
+    port: int = 0,
+    webhooks: str | None = None,
+    seed: int = 0,
+    limit_divisor: float = 1.0,
+    ready: Callable[[str], None] = announce,
+) -> None:
+    """Run on 127.0.0.1 until SIGTERM or SIGINT; `ready` gets the URL once it listens.
+
+    The ledger is kept in `directory`. Port 0 takes any free port. `webhooks` is the base URL
+    of the receiver. `seed` decides which calls a fault with a share strikes; `limit_divisor`
+    makes all rate limits that much smaller. Keys and webhook tokens come from the
+    environment: SANDBOX_BRAZE_KEY, SANDBOX_BRAZE_WEBHOOK_TOKEN, and so on; without it they
+    are `sandbox-braze-key`, `sandbox-braze-webhook-token`, and so on.
     """
-
-    keys: Mapping[str, str] = field(
-        default_factory=lambda: {vendor: f"sandbox-{vendor}-key" for vendor in VENDORS}
+    settings = Settings(
+        keys={vendor: _secret(vendor, "key") for vendor in VENDORS},
+        tokens={vendor: _secret(vendor, "webhook-token") for vendor in WEBHOOK_VENDORS},
+        webhooks=webhooks,
+        limit_divisor=limit_divisor,
     )
-    tokens: Mapping[str, str] = field(
-        default_factory=lambda: {
-            vendor: f"sandbox-{vendor}-webhook-token" for vendor in ("braze", "iterable")
-        }
+    asyncio.run(_serve(State(directory, seed), settings, port, ready))
+
+
+def _secret(vendor: str, kind: str) -> str:
+    name = f"sandbox-{vendor}-{kind}"
+    return os.environ.get(name.replace("-", "_").upper(), name)
+
+
+async def _serve(state: State, settings: Settings, port: int, ready: Callable[[str], None]) -> None:
+    config = uvicorn.Config(
+        create_app(state, settings),
+        host="127.0.0.1",
+        port=port,
+        http=_Protocol,
+        lifespan="off",
+        access_log=False,
+        log_level="critical",
+        timeout_keep_alive=300,
+        timeout_graceful_shutdown=1,
     )
-    webhooks: str | None = None
-    limit_divisor: float = 1.0
+    syncing = asyncio.create_task(_sync(state))
+    try:
+        await Server(config, ready).serve()
+    finally:
+        syncing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await syncing
+        state.ledger.close()
 
 
-class _Reaction(msgspec.Struct, forbid_unknown_fields=True):
-    vendor: str
-    message_id: str
-    type: webhooks.Kind
-    at: datetime
-    is_machine: bool = False
-
-
-class _Reactions(msgspec.Struct, forbid_unknown_fields=True):
-    events: list[_Reaction]
-
-
-class _Fault(msgspec.Struct, forbid_unknown_fields=True):
-    vendor: str
-    kind: str
-    count: int = 0
-    share: float = 0.0
-
-
-class _Clock(msgspec.Struct, forbid_unknown_fields=True):
-    now: datetime
-
-
-def create_app(state: State, settings: Settings) -> Starlette:
-    """The app over `state`, which its owner closes."""
-    control = Control(state, settings)
-    vendors = (
-        Braze(state, settings.keys["braze"], settings.limit_divisor),
-        Iterable(state, settings.keys["iterable"], settings.limit_divisor),
-        HubSpot(state, settings.keys["hubspot"], settings.limit_divisor),
-    )
-    return Starlette(
-        routes=[
-            *(Mount(f"/{vendor.name}", VendorApp(vendor, state)) for vendor in vendors),
-            Mount("/_sandbox", routes=control.routes()),
-        ],
-        exception_handlers={ValueError: _refused, msgspec.ValidationError: _refused},
-    )
-
-
-class Control:
-    """The control API. What it cannot understand is answered by 400 and changes nothing."""
-
-    def __init__(self, state: State, settings: Settings) -> None:
-        self._state = state
-        self._settings = settings
-        self._poster = webhooks.Poster(settings.webhooks) if settings.webhooks else None
-
-    def routes(self) -> list[Route]:
-        """The endpoints under /_sandbox."""
-        return [
-            Route("/health", self.health),
-            Route("/ledger", self.ledger),
-            Route("/engagements", self.engagements, methods=["POST"]),
-            Route("/clock", self.clock, methods=["POST"]),
-            Route("/faults", self.faults, methods=["POST"]),
-        ]
-
-    async def health(self, _: Request) -> Response:
-        """200 and the number of effects so far."""
-        return JSONResponse({"status": "ok", "entries": len(self._state.ledger.entries)})
-
-    async def ledger(self, request: Request) -> Response:
-        """One page of the ledger."""
-        vendor = request.query_params.get("vendor", "")
-        after = int(request.query_params.get("after", "0"))
-        if (vendor and vendor not in VENDORS) or after < 0:
-            raise ValueError("`vendor` must be a vendor and `after` 0 or more")
-        last, entries = self._state.ledger.page(vendor, after)
-        return _json({"next": last, "entries": entries})
-
-    async def engagements(self, request: Request) -> Response:
-        """Let people react to messages and post the webhooks; answers when all is posted."""
-        body = msgspec.json.decode(await request.body(), type=_Reactions)
-        engagements = [self._engagement(reaction) for reaction in body.events]
-        for engagement in engagements:
-            self._state.engage(engagement.message, engagement.kind, _text(engagement.at))
-        self._state.ledger.flush()
-        posts = webhooks.posts_for(engagements, self._settings.tokens, self._state.faults)
-        if self._poster is None:
-            return JSONResponse({"posted": 0, "failed": len(engagements)})
-        posted, failed = await self._poster.post(posts)
-        return JSONResponse({"posted": posted, "failed": failed})
-
-    def _engagement(self, reaction: _Reaction) -> webhooks.Engagement:
-        message = self._state.accounts[reaction.vendor].messages.get(reaction.message_id)
-        if message is None:
-            raise ValueError(f"`message_id` {reaction.message_id!r} was never delivered")
-        if not webhooks.has_event(message.channel, reaction.type):
-            raise ValueError(f"`type` {reaction.type!r} does not exist for {message.channel}")
-        at = reaction.at if reaction.at.tzinfo else reaction.at.replace(tzinfo=UTC)
-        return webhooks.Engagement(message, reaction.type, at, reaction.is_machine)
-
-    async def clock(self, request: Request) -> Response:
-        """Stop the clock at a moment."""
-        self._state.set_clock(msgspec.json.decode(await request.body(), type=_Clock).now)
-        return JSONResponse({"now": _text(self._state.now())})
-
-    async def faults(self, request: Request) -> Response:
-        """Set or remove a fault."""
-        fault = msgspec.json.decode(await request.body(), type=_Fault)
-        if fault.vendor not in VENDORS:
-            raise ValueError(f"`vendor` must be one of {', '.join(VENDORS)}")
-        self._state.faults.put(fault.vendor, fault.kind, fault.count, fault.share)
-        return JSONResponse(msgspec.to_builtins(fault))
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _json(payload: Any) -> Response:
-    return Response(msgspec.json.encode(payload), media_type="application/json")
-
-
-def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, status_code=400)
+async def _sync(state: State) -> None:
+    while True:
+        await asyncio.sleep(SYNC_SECONDS)
+        await asyncio.to_thread(state.ledger.sync)

@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-PAGE = 10_000
-
 
 class Entry(msgspec.Struct, kw_only=True):
     """One accepted effect.
@@ -76,18 +74,6 @@ class Ledger:
         self.flush()
         self.sync()
         os.close(self._file)
-
-    def page(self, vendor: str, after: int) -> tuple[int, list[Entry]]:
-        """Up to `PAGE` entries numbered above `after`, and the `after` of the next page."""
-        found: list[Entry] = []
-        last = after
-        for entry in self.entries[after:]:
-            last = entry.n
-            if not vendor or entry.vendor == vendor:
-                found.append(entry)
-                if len(found) == PAGE:
-                    break
-        return last, found
 
 
 def _read(path: Path) -> Iterator[Entry]:

@@ -1,0 +1,33 @@
+"""Running an ASGI app as a process that says where it listens and ends in good order."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+
+class Server(uvicorn.Server):
+    """uvicorn that calls `ready` with its URL, and takes SIGTERM or SIGINT for a normal end."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell."""
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        self._ready(f"http://{host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Finish the requests under way; the exit code will be 0."""
+        self.should_exit = True
+
+
+def announce(url: str) -> None:
+    """Print the address as one line of JSON: {"url": "http://127.0.0.1:PORT"}."""
+    print(json.dumps({"url": url}), flush=True)
