@@ -61,21 +61,29 @@ def number(segment: Path) -> int:
     return int(segment.stem)
 
 
-def read(segment: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """(offset, payload) of the frames of a closed segment, from the frame at `start` on.
+def read(segment: Path) -> Iterator[bytes]:
+    """The payloads of a closed segment. Raises CorruptLogError at anything but whole frames."""
+    for _, payload in frames(segment, is_closed=True):
+        yield payload
 
-    Raises CorruptLogError at anything but whole frames.
+
+def frames(
+    segment: Path, start: int = 0, *, is_closed: bool = False
+) -> Iterator[tuple[int, bytes]]:
+    """(offset, payload) of the whole frames of a segment, from the frame at `start` on.
+
+    At the first frame that is not whole it ends silently, for a writer may be at work there;
+    with `is_closed` it raises CorruptLogError.
     """
     end = start
     for offset, payload in _whole_frames(segment, start):
         end = frame_end(offset, payload)
         yield offset, payload
-    if end != segment.stat().st_size:
+    if is_closed and end != segment.stat().st_size:
         raise CorruptLogError(segment, end)
 
 
-def _whole_frames(segment: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """As `read`, but ends silently at the first frame that is not whole."""
+def _whole_frames(segment: Path, start: int) -> Iterator[tuple[int, bytes]]:
     with segment.open("rb") as file:
         file.seek(start)
         buffer, at, offset = b"", 0, start
@@ -253,7 +261,7 @@ def _lock(directory: Path) -> int:
 def _cut_torn_tail(segment: Path) -> int:
     """Cut everything after the last whole frame; how many bytes that was."""
     end = 0
-    for offset, payload in _whole_frames(segment):
+    for offset, payload in frames(segment):
         end = frame_end(offset, payload)
     torn = segment.stat().st_size - end
     if torn:

@@ -24,7 +24,7 @@ import msgspec
 
 from connectors import failpoint
 from connectors.base import Receipt, Status
-from connectors.framed import FramedLog, frame_at, frame_end, number, read, segments
+from connectors.framed import FramedLog, frame_at, frame_end, frames, number, segments
 from connectors.journal_index import NONE, JournalIndex, State
 
 CAP_DAYS = 31
@@ -95,21 +95,28 @@ class Send(NamedTuple):
 
 
 class Journal:
-    """Opens, and if need be creates and repairs, the journal in a directory."""
+    """Everything that was ever to be sent to people, and what became of it."""
 
-    def __init__(self, directory: Path, now: datetime) -> None:
-        """Read everything back; calls that were cut short become `unknown` as of `now`.
-
-        Raises LockedError, or CorruptLogError when a closed segment is damaged.
-        """
-        self._log = FramedLog(directory)
+    def __init__(self, log: FramedLog) -> None:
+        self._log = log
         self._descriptors: dict[int, int] = {}
+        self._load()
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open, and if need be create and repair, the journal in a directory.
+
+        Calls that were cut short become `unknown` as of when they began. Raises LockedError,
+        or CorruptLogError when a closed segment is damaged.
+        """
+        log = FramedLog(directory)
         try:
-            self._load()
-            self._recover(now)
+            journal = cls(log)
+            journal._recover()
         except BaseException:
-            self.close()
+            log.close()
             raise
+        return journal
 
     # ---- writing ----
 
@@ -156,10 +163,10 @@ class Journal:
         SKIPPED and REJECTED may also end an intent that was never started. Raises ValueError
         for a key that is not on the way, so that no final state is ever overwritten.
         """
-        self._finish(receipts, epoch(at), "journal.receipt")
+        moment = epoch(at)
+        self._finish([self._receipt(receipt, moment) for receipt in receipts], "journal.receipt")
 
-    def _finish(self, receipts: Sequence[Receipt], at: float, failpoints: str) -> None:
-        records = [self._receipt(receipt, at) for receipt in receipts]
+    def _finish(self, records: Sequence[_Receipt], failpoints: str) -> None:
         self._append([_encode(record) for record in records])
         failpoint.hit(f"{failpoints}.before_sync")
         self._log.sync()
@@ -240,7 +247,7 @@ class Journal:
             base = number(segment) << _OFFSET_BITS
             if number(segment) < after >> _OFFSET_BITS:
                 continue
-            for offset, payload in read(segment, max(0, after - base)):
+            for offset, payload in frames(segment, max(0, after - base), is_closed=True):
                 record = _decode(payload)
                 if isinstance(record, _Receipt):
                     yield base | frame_end(offset, payload), _row(record)
@@ -272,7 +279,7 @@ class Journal:
         self._index = JournalIndex()
         for segment in segments(self._log.directory):
             base = number(segment) << _OFFSET_BITS
-            for offset, payload in read(segment):
+            for offset, payload in frames(segment, is_closed=True):
                 self._apply(_decode(payload), base | offset)
 
     def _apply(self, record: Intent | _Sending | _Receipt | _Kept, position: int) -> None:
@@ -304,14 +311,14 @@ class Journal:
         times = _epoch_of(head.send_at), _epoch_of(head.expires_at)
         self._index.add(head.send_key, head.customer_id, head.channel, times, position)
 
-    def _recover(self, now: datetime) -> None:
-        interrupted = self._index.in_state(State.SENDING)
+    def _recover(self) -> None:
         reason = "process ended during the call"
-        receipts = [
-            Receipt(self.intent(slot)["send_key"], Status.UNKNOWN, reason) for slot in interrupted
-        ]
-        if receipts:
-            self._finish(receipts, epoch(now), "journal.recover")
+        records = []
+        for slot in self._index.in_state(State.SENDING):
+            receipt = Receipt(self.intent(slot)["send_key"], Status.UNKNOWN, reason)
+            records.append(self._receipt(receipt, self._index.sent_at[slot]))
+        if records:
+            self._finish(records, "journal.recover")
 
     # ---- keeping it small ----
 
