@@ -75,7 +75,8 @@ def propensities(
     """
     require_eligible(eligible)
     if family == "uniform":
-        return eligible / eligible.sum(axis=1, keepdims=True)
+        even: Floats = eligible / eligible.sum(axis=1, keepdims=True)
+        return even
     if family == "fixed":
         out = np.zeros(eligible.shape)
         out[np.arange(len(out)), first_eligible(eligible, preference)] = 1.0
@@ -85,7 +86,7 @@ def propensities(
 
 
 def mix_floor(q: Floats, eligible: Bools, floor: float) -> Floats:
-    """p = f + (1 - n f) q over the n eligible actions of each row, with f = `floor_of_rows`."""
+    """Mix q with the floor f of `floor_of_rows`: f + (1 - n f) q over n eligible actions."""
     f = floor_of_rows(eligible, floor)[:, None]
     n = eligible.sum(axis=1)[:, None]
     return np.where(eligible, f + (1 - n * f) * q, 0.0)
@@ -93,7 +94,8 @@ def mix_floor(q: Floats, eligible: Bools, floor: float) -> Floats:
 
 def floor_of_rows(eligible: Bools, floor: float) -> Floats:
     """The least probability (n,) of an eligible action: min(floor, 0.2 / eligible actions)."""
-    return np.minimum(floor, MAX_FLOOR_MASS / eligible.sum(axis=1))
+    least: Floats = np.minimum(floor, MAX_FLOOR_MASS / eligible.sum(axis=1))
+    return least
 
 
 def first_eligible(eligible: Bools, preference: Sequence[int]) -> Ints:
@@ -134,7 +136,8 @@ def gaussian_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:
             law = _Gaussian(m[rows[:, None], arms].T, s[rows[:, None], arms].T)
             out[part][rows[:, None], arms] = _integrate(law).T
     out[~eligible] = 0.0
-    return out / out.sum(axis=1, keepdims=True)
+    out /= out.sum(axis=1, keepdims=True)
+    return out
 
 
 def beta_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:
@@ -169,7 +172,8 @@ def _beta_row(row: bytes, k: int) -> Floats:
     kept = reach[:, 1] >= reach[:, 0].max()
     p = np.zeros(k)
     p[eligible[kept]] = _integrate(_Beta(alpha[kept], beta[kept]))[:, 0]
-    return p / p.sum()
+    p /= p.sum()
+    return p
 
 
 def _blocks(low: Floats, high: Floats) -> Iterator[tuple[Ints, Ints]]:
@@ -268,7 +272,8 @@ def _integrate(law: _Law) -> Floats:
     tail = first / np.add.reduce(first, axis=0) * (cdf[..., 0] * others[..., 0])
     rise = cdf[..., 1:] - cdf[..., :-1]
     rise *= others[..., 1:] + others[..., :-1]
-    return 0.5 * np.add.reduce(rise, axis=-1) + tail + (1 - cdf[..., -1])
+    total: Floats = 0.5 * np.add.reduce(rise, axis=-1) + tail + (1 - cdf[..., -1])
+    return total
 
 
 def _nodes(law: _Law) -> Floats:
@@ -309,7 +314,7 @@ def _splits(t: Floats, log_f: Floats, slope: Floats) -> tuple[Floats, Floats]:
 
 
 def _log_maximum(law: _Law, t: Floats) -> tuple[Floats, Floats]:
-    """log F and its slope at t (r, q), F being the distribution of the largest draw."""
+    """For F, the distribution of the largest draw: log F and its slope at t (r, q)."""
     reciprocal, hazard = law.terms(t)
     with np.errstate(over="ignore"):
         product = np.minimum(np.multiply.reduce(reciprocal, axis=0), 1e300)

@@ -1,0 +1,249 @@
+"""From what is possible and what is known to one choice per customer.
+
+The same functions serve a batch and a single event: n rows or one. No draw depends on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv, logit, ndtr, ndtri
+
+from decision_engine import config
+from decision_engine.keys import streams, uniforms
+from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of
+from decision_engine.propensity import (
+    beta_parameters,
+    first_eligible,
+    floor_of_rows,
+    propensities,
+    require_eligible,
+    require_posterior,
+)
+from decision_engine.state import PolicyState
+from decision_engine.types import (
+    Bools,
+    Catalog,
+    Column,
+    Decisions,
+    Family,
+    Floats,
+    Ints,
+    Keys,
+    Reason,
+    Reasons,
+)
+
+_DRAWS = 65_536  # draws per block: the temporaries stay in the second-level cache
+_FLOOR_STREAM = np.uint64(0x66C8_5E0B_1D3A_97F1)
+
+
+def choose(
+    keys: Keys,
+    mean: Floats,
+    sd: Floats,
+    eligible: Bools,
+    floor: float,
+    family: Family,
+    action_hashes: Keys,
+    preference: Sequence[int] = (0,),
+) -> Ints:
+    """The chosen action (n,) of each row, with exactly the probabilities of `propensities`.
+
+    `keys` (n,), `mean`, `sd` (n, k) ((n, 0) allowed for `uniform` and `fixed`), `eligible`
+    (n, k), `action_hashes` = `keys.streams(action keys)` (k,), `preference` the action indices of
+    `fixed`. With probability n * floor every eligible action is equally likely; else the largest
+    posterior draw wins. Each action's draw depends on the row's key and that action's key alone.
+    Raises ValueError as `propensities` does.
+    """
+    require_eligible(eligible)
+    if family == "fixed":
+        return first_eligible(eligible, preference)
+    if family == "uniform":
+        return _choose_evenly(keys, eligible, action_hashes)
+    require_posterior(mean, sd, eligible)
+    out = np.empty(len(keys), dtype=np.int64)
+    step = max(1, _DRAWS // len(action_hashes))
+    for start in range(0, len(keys), step):
+        rows = slice(start, start + step)
+        u = uniforms(keys[rows], action_hashes)
+        draws = _draw(mean[rows], sd[rows], u, family)
+        out[rows] = np.where(eligible[rows], draws, -np.inf).argmax(axis=1)
+    mass = floor_of_rows(eligible, floor) * eligible.sum(axis=1)
+    even = uniforms(keys, "floor")[:, 0] < mass
+    out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
+    return out
+
+
+def arbitrate(keys: Keys, values: Floats, available: Bools, explore: float) -> tuple[Ints, Floats]:
+    """Which agent may decide for each customer, and with what probability: (n,), (n,).
+
+    `values` (n, a) is what each agent expects to gain, `available` (n, a) where it has the
+    customer in its audience. `keys` are `customer_keys(salt, "arbiter\\x1f" + slot, ids)`, so they
+    belong to no agent. With probability `explore` an available agent is picked evenly, else
+    the one of highest value (the first one on a tie). No agent available: index -1, probability 1.
+    """
+    count = available.sum(axis=1)
+    best = np.where(available, values, -np.inf).argmax(axis=1)
+    u = uniforms(keys, "arbiter")[:, 0]
+    nth = np.minimum((uniforms(keys, "arbiter even")[:, 0] * count).astype(np.int64), count - 1)
+    even = (np.cumsum(available, axis=1) <= nth[:, None]).sum(axis=1)
+    agent = np.where(u < explore, even, best)
+    p = explore / np.maximum(count, 1) + (1 - explore) * (agent == best)
+    return np.where(count > 0, agent, -1), np.where(count > 1, p, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class AgentPlan:
+    """What one agent decides with in one epoch; the same for every row.
+
+    `policies` maps each group's name to its policy. `state` holds what every Thompson policy
+    needs, whichever kind it is; without one they raise ValueError.
+    """
+
+    agent: str
+    catalog: Catalog
+    policies: Mapping[str, config.Policy]
+    state: PolicyState | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The rows one agent decides about: n customers, k actions, d features.
+
+    `keys`, `decision_ids`, `customer_ids` (n,) · `group` (n,) object array of group names ·
+    `reasons` (n, k) uint8 · `x` (n, d) raw features · `send_at` (n, k) Unix seconds ·
+    `p_agent` (n,) · `facts` columns of n guardrail facts, logged as they are.
+    """
+
+    keys: Keys
+    decision_ids: NDArray[Any]
+    customer_ids: NDArray[Any]
+    group: NDArray[Any]
+    reasons: Reasons
+    x: Floats
+    send_at: Floats
+    p_agent: Floats
+    facts: Mapping[str, Column] = field(default_factory=dict)
+
+
+def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -> Decisions:
+    """One decision per row, whatever the number of rows.
+
+    Rows of `uniform` and `fixed` groups have NaN in `mean` and `sd`. Without `with_propensity`
+    p_action and propensity are NaN: the record suffices to compute them later (`replay`).
+    """
+    n, k = len(rows.keys), len(plan.catalog)
+    action, p_action = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
+    mean, sd = np.full((n, k), np.nan), np.full((n, k), np.nan)
+    kinds = np.empty(n, dtype=object)
+    hashes, eligible = streams(plan.catalog.keys), rows.reasons == Reason.ELIGIBLE
+    for group in sorted(set(rows.group)):
+        policy = plan.policies[group]
+        at = np.flatnonzero(rows.group == group)
+        m, s = _posterior(plan, policy, rows.x[at])
+        law = (m, s, eligible[at], floor_of(policy), POLICIES[kind_of(policy)].FAMILY)
+        preference = preference_of(policy, plan.catalog.keys)
+        action[at] = choose(rows.keys[at], *law, hashes, preference)
+        if with_propensity:
+            p = propensities(*law, preference)
+            p_action[at] = p[np.arange(len(at)), action[at]]
+        if m.shape[1]:
+            mean[at], sd[at] = m, s
+        kinds[at] = kind_of(policy)
+    return Decisions(
+        agent=plan.agent,
+        keys=rows.keys,
+        decision_ids=rows.decision_ids,
+        customer_ids=rows.customer_ids,
+        group=rows.group,
+        policy=kinds,
+        action=action,
+        p_agent=rows.p_agent,
+        p_action=p_action,
+        propensity=rows.p_agent * p_action,
+        mean=mean,
+        sd=sd,
+        reasons=rows.reasons,
+        x=rows.x,
+        send_at=np.where(action > 0, rows.send_at[np.arange(n), action], np.nan),
+        facts=rows.facts,
+    )
+
+
+def values(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats:
+    """What the agent expects to gain over doing nothing (n,), in reward units, at least 0.
+
+    The posterior mean of the best eligible action less that of no_action: the comparison is
+    between touches, so a customer who buys anyway is no reason to prefer an agent. 0 for agents
+    without a posterior.
+    """
+    mean, _ = _posterior(plan, policy, x)
+    if not mean.shape[1] or plan.state is None:
+        return np.zeros(len(x))
+    rewards = POLICIES[kind_of(policy)].in_rewards(plan.state, mean)
+    best: Floats = np.where(eligible, rewards, -np.inf).max(axis=1) - rewards[:, 0]
+    return np.maximum(best, 0.0)
+
+
+def _posterior(plan: AgentPlan, policy: config.Policy, x: Floats) -> tuple[Floats, Floats]:
+    module = POLICIES[kind_of(policy)]
+    if module.FAMILY in ("uniform", "fixed"):
+        return np.empty((len(x), 0)), np.empty((len(x), 0))
+    if plan.state is None:
+        raise ValueError(f"agent {plan.agent}: {kind_of(policy)} has no policy state")
+    return module.posterior(plan.state, plan.catalog.keys, x)
+
+
+def _draw(mean: Floats, sd: Floats, u: Floats, family: Family) -> Floats:
+    if family == "beta":
+        return _draw_beta(mean, sd, u)
+    draws: Floats = ndtri(u)
+    draws *= sd
+    draws += mean
+    return draws
+
+
+def _choose_evenly(keys: Keys, eligible: Bools, action_hashes: Keys) -> Ints:
+    """Each eligible action with the same probability, by draws of a stream of their own."""
+    u = uniforms(keys, action_hashes ^ _FLOOR_STREAM)
+    out: Ints = np.where(eligible, u, -1.0).argmax(axis=1)
+    return out
+
+
+_TABLE_Z = np.linspace(-8.25, 8.25, 529)
+_TABLE_STEP = _TABLE_Z[1] - _TABLE_Z[0]
+
+
+def _draw_beta(mean: Floats, sd: Floats, u: Floats) -> Floats:
+    """Beta draws by their quantile function, on the logit scale (the order is what counts).
+
+    The exact inverse costs microseconds a draw; the rows of a context-free policy share a few
+    posteriors, so each gets a table of exact quantiles at 529 normal scores.
+    """
+    z = ndtri(u)
+    position = np.clip((z - _TABLE_Z[0]) / _TABLE_STEP, 0, len(_TABLE_Z) - 1.000001)
+    index = position.astype(np.int64)
+    part = position - index
+    out = np.empty(u.shape)
+    for a in range(u.shape[1]):
+        pairs, which = np.unique(mean[:, a] + 1j * sd[:, a], return_inverse=True)
+        tables = np.array([_quantiles(p.real, p.imag) for p in pairs])
+        left, right = tables[which, index[:, a]], tables[which, index[:, a] + 1]
+        out[:, a] = left + (right - left) * part[:, a]
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _quantiles(mean: float, sd: float) -> Floats:
+    alpha, beta = beta_parameters(np.array(mean), np.array(sd))
+    out = logit(betaincinv(alpha, beta, ndtr(_TABLE_Z)))
+    # Near 1 the complement keeps the digits that the quantile itself has lost.
+    upper = out > 0
+    out[upper] = -logit(betaincinv(beta, alpha, ndtr(-_TABLE_Z[upper])))
+    return np.clip(out, -700.0, 700.0)

@@ -1,0 +1,24 @@
+"""The first eligible action of a list: business as usual, or the holdout (`no_action`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from decision_engine.state import PolicyState
+from decision_engine.types import Family, Floats
+
+FAMILY: Family = "fixed"
+
+
+def posterior(
+    state: PolicyState,  # noqa: ARG001 - nothing is learned
+    actions: tuple[str, ...],  # noqa: ARG001
+    x: Floats,
+) -> tuple[Floats, Floats]:
+    """Empty (n, 0): the law has no parameters."""
+    return np.empty((len(x), 0)), np.empty((len(x), 0))
+
+
+def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
+    """The same empty array."""
+    return mean

@@ -1,0 +1,224 @@
+"""What a policy has learned: sums that add, and the frozen settings they are read with.
+
+D = d + 1: every raw feature vector is led by a 1 for the intercept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from decision_engine.types import Floats
+
+FORMAT = 1
+CONTEXT_FREE = 1e9
+"""A context precision so high that the features have no influence left."""
+DEFAULT_PRECISION = 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Additive evidence per action, in the raw feature basis.
+
+    `count` (k,) decisions · `square` (k,) sum w r^2 · `gram` (k, D, D) sum w x x' ·
+    `moment` (k, D) sum w r x. The sum of w is gram[:, 0, 0], of w r moment[:, 0].
+    """
+
+    count: Floats
+    square: Floats
+    gram: Floats
+    moment: Floats
+
+    @classmethod
+    def zeros(cls, k: int, d: int) -> Sums:
+        """No evidence for k actions and d features."""
+        return cls(np.zeros(k), np.zeros(k), np.zeros((k, d + 1, d + 1)), np.zeros((k, d + 1)))
+
+    @property
+    def weight(self) -> Floats:
+        """Sum of w per action (k,)."""
+        return self.gram[:, 0, 0]
+
+    @property
+    def reward(self) -> Floats:
+        """Sum of w r per action (k,)."""
+        return self.moment[:, 0]
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(getattr(self, f) + getattr(other, f) for f in _SUMS))
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(*(getattr(self, f) - getattr(other, f) for f in _SUMS))
+
+    def scaled(self, factor: float) -> Sums:
+        """The evidence with every weight multiplied by `factor`; counts stay."""
+        return Sums(self.count, *(getattr(self, f) * factor for f in _SUMS[1:]))
+
+    def take(self, rows: list[int]) -> Sums:
+        """The sums of the given actions; -1 stands for an action without evidence."""
+        out = Sums.zeros(len(rows), self.moment.shape[1] - 1)
+        known = [(to, row) for to, row in enumerate(rows) if row >= 0]
+        for name in _SUMS:
+            for to, row in known:
+                getattr(out, name)[to] = getattr(self, name)[row]
+        return out
+
+
+_SUMS = tuple(f.name for f in fields(Sums))
+
+
+@dataclass(frozen=True, eq=False)
+class Theta:
+    """The settings a posterior is computed with; only `learn` refits them.
+
+    `feature_mean`, `feature_scale` (d,) standardise the raw features · `reward_mean` is where
+    every action's prior is centred · `noise` the sd of one reward · `low`, `high` the rewards
+    that are 0 and 1 for a Beta policy · `context_precision` the prior precision of the
+    standardised weights (the intercept's is 1), both in units of 1 / noise^2.
+    """
+
+    feature_mean: Floats
+    feature_scale: Floats
+    reward_mean: float = 0.0
+    noise: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    context_precision: float = DEFAULT_PRECISION
+    half_life_days: float | None = None
+
+    @classmethod
+    def initial(cls, d: int, context_precision: float, half_life_days: float | None) -> Theta:
+        """Before any reward was seen: features as they are, noise 1."""
+        return cls(
+            np.zeros(d),
+            np.ones(d),
+            context_precision=context_precision,
+            half_life_days=half_life_days,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyState:
+    """The learned state of one agent's policy at `as_of` (Unix seconds, UTC).
+
+    `closed` sums over decisions whose outcome window is closed, decayed to `as_of`; `open` over
+    the others, made anew by every learn. `actions` and `features` name the axes of the sums.
+    """
+
+    agent: str
+    policy: str
+    actions: tuple[str, ...]
+    features: tuple[str, ...]
+    as_of: float
+    closed: Sums
+    open: Sums
+    theta: Theta
+
+    @classmethod
+    def initial(
+        cls,
+        agent: str,
+        policy: str,
+        actions: tuple[str, ...],
+        features: tuple[str, ...],
+        as_of: float,
+        context_precision: float = DEFAULT_PRECISION,
+        half_life_days: float | None = None,
+    ) -> PolicyState:
+        """The prior: no evidence for any action."""
+        k, d = len(actions), len(features)
+        theta = Theta.initial(d, context_precision, half_life_days)
+        zeros = Sums.zeros(k, d)
+        return cls(agent, policy, actions, features, as_of, zeros, zeros, theta)
+
+    @cached_property
+    def version(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the content."""
+        digest = hashlib.sha256(json.dumps(_header(self), sort_keys=True).encode())
+        for name, array in _arrays(self).items():
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def evidence(self, actions: tuple[str, ...]) -> Sums:
+        """Closed and open sums of the given actions, in their order.
+
+        An action the state does not know has none and starts from the prior; actions that are
+        not asked for stay in the state.
+        """
+        return (self.closed + self.open).take(self.rows_of(actions))
+
+    def rows_of(self, actions: tuple[str, ...]) -> list[int]:
+        """The row of each action in the sums, -1 for an unknown one."""
+        known = {a: i for i, a in enumerate(self.actions)}
+        return [known.get(a, -1) for a in actions]
+
+    def with_actions(self, actions: tuple[str, ...]) -> PolicyState:
+        """The same state with rows of zeros for the actions it did not know yet."""
+        union = self.actions + tuple(a for a in actions if a not in set(self.actions))
+        rows = self.rows_of(union)
+        return replace(
+            self, actions=union, closed=self.closed.take(rows), open=self.open.take(rows)
+        )
+
+
+def save(state: PolicyState) -> bytes:
+    """The state as bytes: an uncompressed npz without pickles, with a JSON header."""
+    out = io.BytesIO()
+    header = json.dumps(_header(state), sort_keys=True)
+    np.savez(out, allow_pickle=False, header=np.array(header), **_arrays(state))
+    return out.getvalue()
+
+
+def load(data: bytes) -> PolicyState:
+    """The state that `save` wrote. Raises ValueError when the bytes are anything else."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(str(arrays.pop("header")))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError("the policy state is damaged: it cannot be read") from error
+    if header.pop("format", None) != FORMAT:
+        raise ValueError(f"the policy state is not of format {FORMAT}")
+    return _build(header, arrays)
+
+
+def _build(header: dict[str, Any], arrays: dict[str, Any]) -> PolicyState:
+    theta = Theta(arrays["feature_mean"], arrays["feature_scale"], **header.pop("theta"))
+    header["actions"], header["features"] = tuple(header["actions"]), tuple(header["features"])
+    closed, not_closed = (
+        Sums(*(arrays[f"{part}_{f}"] for f in _SUMS)) for part in ("closed", "open")
+    )
+    return PolicyState(closed=closed, open=not_closed, theta=theta, **header)
+
+
+def _header(state: PolicyState) -> dict[str, Any]:
+    theta = {
+        f.name: getattr(state.theta, f.name)
+        for f in fields(Theta)
+        if not f.name.startswith("feature")
+    }
+    return {
+        "format": FORMAT,
+        "agent": state.agent,
+        "policy": state.policy,
+        "actions": list(state.actions),
+        "features": list(state.features),
+        "as_of": state.as_of,
+        "theta": theta,
+    }
+
+
+def _arrays(state: PolicyState) -> dict[str, Floats]:
+    return {
+        "feature_mean": state.theta.feature_mean,
+        "feature_scale": state.theta.feature_scale,
+        **{f"closed_{f}": getattr(state.closed, f) for f in _SUMS},
+        **{f"open_{f}": getattr(state.open, f) for f in _SUMS},
+    }
