@@ -18,22 +18,20 @@ from decision_engine.guardrails import columns_of
 from decision_engine.rules import parsed
 from decision_engine.types import Catalog, Column, Contexts, Floats
 
-INTERCEPT = "intercept"
-
 
 def feature_names(context: Sequence[ContextFeature]) -> tuple[str, ...]:
-    """The d names of the basis: `intercept`, `orders_count`, `log1p(visits)`, `tier=gold`."""
-    return (INTERCEPT, *(name for feature in context for name in _names(feature)))
+    """The d names of the basis: `orders_count`, `log1p(visits)`, `tier=gold`."""
+    return tuple(name for feature in context for name in _names(feature))
 
 
 def design(contexts: Contexts, context: Sequence[ContextFeature]) -> Floats:
-    """The raw basis x, (n, d) float64, columns as in `feature_names`; the first is 1.
+    """The raw basis x, (n, d) float64, columns as in `feature_names`; the policy adds the 1.
 
     true and false are 1 and 0. A NULL (and a number that is not finite) is 0 in every
     column made of it: the weight of a feature then says nothing about people of whom it
     is not known, and no feature needs a second column. Raises MissingColumnError.
     """
-    blocks = [np.ones((len(contexts), 1))]
+    blocks = [np.empty((len(contexts), 0))]
     blocks += [_block(_column(contexts, f.column), f) for f in context]
     return np.concatenate(blocks, axis=1)
 

@@ -1,0 +1,300 @@
+"""decide over the warehouse: stream profiles, arbitrate, decide, insert if absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from connectors import failpoint
+from connectors.base import Warehouse
+from decision_engine import epochs, keys
+from decision_engine.arrow import contexts_of, list_array
+from decision_engine.build import Progress
+from decision_engine.config import Project, hours
+from decision_engine.decide import Candidates, arbitrate, decide, values
+from decision_engine.epochs import FEATURES, AgentInEpoch
+from decision_engine.errors import StepError
+from decision_engine.features import all_needed_columns, design
+from decision_engine.guardrails import reasons, send_at
+from decision_engine.policies import floor_of
+from decision_engine.rules import parsed
+from decision_engine.tables import DECISIONS
+from decision_engine.types import Contexts, Decisions, Epoch, Floats, Ints, Reasons
+from decision_engine.workspace import Workspace
+
+
+def decide_all(
+    workspace: Workspace,
+    as_of: datetime,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Decide for everybody in an audience, once per date; totals by agent.
+
+    Goes on with an open epoch, and only reports when the date is decided already. A dry run
+    decides in memory and writes nothing.
+    """
+    with workspace.warehouse() as warehouse:
+        epoch, status, is_new = epochs.begin(workspace, warehouse, as_of)
+        if status == "done":
+            return totals_of(workspace, warehouse, epoch)
+        agents = epochs.freeze(workspace, warehouse, epoch, is_new=is_new)
+        require_columns(workspace, warehouse, agents)
+        require_audiences(workspace, warehouse, agents)
+        if is_new and not dry_run:
+            epochs.commit(workspace, warehouse, epoch, agents)
+            failpoint.hit("decide.epoch.after_commit")
+        tally = Tally()
+        for table in decided(workspace, warehouse, agents, epoch, progress):
+            tally.add(table)
+            if not dry_run:
+                insert(workspace, warehouse, table, is_new=is_new)
+        if not dry_run:
+            epochs.finish(workspace, warehouse, epoch)
+            failpoint.hit("decide.epoch.after_finish")
+    return tally.totals(epoch, sorted(workspace.agents))
+
+
+def require_columns(workspace: Workspace, warehouse: Warehouse, agents: list[AgentInEpoch]) -> None:
+    """Every column that the agents read must be in the profiles."""
+    have = warehouse.columns(workspace.model(FEATURES)) or {}
+    missing = [c for c in needed(workspace.project, agents) if c not in have]
+    if missing:
+        raise StepError(
+            f"{workspace.model(FEATURES)} has no column {', '.join(missing)};"
+            " `nextmove check` says which agent asks for it"
+        )
+
+
+def require_audiences(
+    workspace: Workspace, warehouse: Warehouse, agents: list[AgentInEpoch]
+) -> None:
+    """An audience without a single customer is a mistake until a person says otherwise."""
+    counts = ", ".join(f"count(*) filter (where {parsed(a.config.audience).sql()})" for a in agents)
+    found = warehouse.rows(f"select {counts} from {workspace.model(FEATURES)}")[0]
+    empty = [a for a, n in zip(agents, found, strict=True) if n == 0]
+    if empty:
+        raise StepError(
+            "\n".join(
+                f"agents/{a.name}.yml: audience: no customer matches `{a.config.audience}`;"
+                " nothing was decided. Widen it, or take the agent's file away"
+                for a in empty
+            )
+        )
+
+
+def needed(project: Project, agents: list[AgentInEpoch]) -> tuple[str, ...]:
+    """The columns of one scan that serves all agents."""
+    return all_needed_columns([(a.config, a.plan.catalog) for a in agents], project)
+
+
+def decided(
+    workspace: Workspace,
+    warehouse: Warehouse,
+    agents: list[AgentInEpoch],
+    epoch: Epoch,
+    progress: Progress,
+) -> Iterator[pa.Table]:
+    """Decisions as tables of the `decisions` schema, batch by batch, in customer order."""
+    columns = ", ".join(f'"{c}"' for c in needed(workspace.project, agents))
+    scan = f"select customer_id, {columns} from {workspace.model(FEATURES)} order by customer_id"
+    seen = 0
+    for batch in warehouse.query(scan):
+        seen += batch.num_rows
+        for table in decide_batch(contexts_of(batch), agents, epoch, workspace.project):
+            if table.num_rows:
+                yield table
+        progress(f"{seen:,} customers")
+
+
+@dataclass(frozen=True)
+class Audience:
+    """The rows of a batch that one agent may decide about, with what it thinks of them."""
+
+    rows: Ints
+    contexts: Contexts
+    x: Floats
+    reasons: Reasons
+    value: Floats
+
+
+def decide_batch(
+    contexts: Contexts, agents: list[AgentInEpoch], epoch: Epoch, project: Project
+) -> Iterator[pa.Table]:
+    """All decisions for one batch of customers: arbitrate first, then one table per agent."""
+    audiences = [audience_of(contexts, agent, epoch, project) for agent in agents]
+    value = np.zeros((len(contexts), len(agents)))
+    available = np.zeros((len(contexts), len(agents)), dtype=bool)
+    for i, audience in enumerate(audiences):
+        value[audience.rows, i] = audience.value
+        available[audience.rows, i] = True
+    touch = keys.customer_keys(project.salt, f"arbiter\x1f{epoch.slot}", contexts.customer_ids)
+    winner, p_agent = arbitrate(touch, value, available, project.arbiter_explore)
+    for i, (agent, audience) in enumerate(zip(agents, audiences, strict=True)):
+        mine = winner[audience.rows] == i
+        candidates = candidates_of(audience, mine, agent, epoch, project, p_agent)
+        yield table_of(decide(agent.plan, candidates), agent, epoch)
+
+
+def audience_of(
+    contexts: Contexts, agent: AgentInEpoch, epoch: Epoch, project: Project
+) -> Audience:
+    """Who is in the audience, what is possible for them, and what the agent expects to gain."""
+    rows = np.flatnonzero(parsed(agent.config.audience).holds(contexts))
+    taken = contexts.take(rows)
+    x = design(taken, agent.config.context)
+    codes = reasons(taken, agent.plan.catalog, project, epoch)
+    gain = values(agent.plan, agent.config.policy, x, codes == 0)
+    return Audience(rows, taken, x, codes, gain)
+
+
+def candidates_of(
+    audience: Audience,
+    mine: Any,
+    agent: AgentInEpoch,
+    epoch: Epoch,
+    project: Project,
+    p_agent: Floats,
+) -> Candidates:
+    """The rows that the arbiter gave to this agent, ready to be decided."""
+    contexts = audience.contexts.take(mine)
+    row_keys, ids = keys.decision_keys(project.salt, agent.name, epoch.slot, contexts.customer_ids)
+    names = np.array([g.name for g in agent.groups], dtype=object)
+    return Candidates(
+        keys=row_keys,
+        decision_ids=ids,
+        customer_ids=contexts.customer_ids,
+        group=names[agent.group_of(contexts.customer_ids)],
+        reasons=audience.reasons[mine],
+        x=audience.x[mine],
+        send_at=send_at(contexts, agent.plan.catalog, epoch),
+        p_agent=p_agent[audience.rows[mine]],
+        facts={c: contexts.columns[c] for c in agent.fact_columns},
+    )
+
+
+def table_of(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> pa.Table:
+    """Decisions as rows of the `decisions` table."""
+    n, actions = len(decisions), agent.plan.catalog.actions
+    chosen = [actions[i] for i in decisions.action]
+    floor_of_group = {g: floor_of(p) for g, p in agent.plan.policies.items()}
+    columns: dict[str, Any] = {
+        "decision_id": decisions.decision_ids,
+        "epoch_id": [epoch.epoch_id] * n,
+        "slot": [epoch.slot] * n,
+        "agent": [agent.name] * n,
+        "customer_id": decisions.customer_ids,
+        "decided_at": [epoch.as_of] * n,
+        "group_name": decisions.group,
+        "policy": decisions.policy,
+        "policy_version": [agent.state.version] * n,
+        "action": [a.key for a in chosen],
+        "channel": [a.channel for a in chosen],
+        "creative": [a.creative for a in chosen],
+        "incentive": [a.incentive for a in chosen],
+        "is_promotional": [a.is_promotional for a in chosen],
+        "send_at": times(decisions.send_at),
+        "expires_at": times(expiry(decisions, agent, epoch)),
+        "p_agent": decisions.p_agent,
+        "p_action": decisions.p_action,
+        "propensity": decisions.propensity,
+        "floor": [floor_of_group[g] for g in decisions.group],
+        "n_actions": [len(actions)] * n,
+        "n_eligible": (decisions.reasons == 0).sum(axis=1),
+        "mean": list_array(decisions.mean, pa.float64()),
+        "sd": list_array(decisions.sd, pa.float64()),
+        "reasons": list_array(decisions.reasons, pa.uint8()),
+        "x": list_array(decisions.x, pa.float64()),
+        "facts": facts_json(decisions),
+    }
+    arrays = [
+        c if isinstance(c, pa.Array) else pa.array(c, type=DECISIONS.field(name).type)
+        for name, c in columns.items()
+    ]
+    return pa.Table.from_arrays(arrays, schema=DECISIONS)
+
+
+def expiry(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> Floats:
+    """Unix seconds after which a decision must not be carried out any more."""
+    decided_at = (epoch.as_of - datetime(1970, 1, 1)) / timedelta(seconds=1)
+    meant_for = np.where(np.isnan(decisions.send_at), decided_at, decisions.send_at)
+    return np.asarray(meant_for + hours(agent.config.time_to_live) * 3600.0)
+
+
+def times(seconds: Floats) -> pa.Array:
+    """Unix seconds as timestamps; NaN becomes NULL."""
+    known = ~np.isnan(seconds)
+    micros = np.where(known, seconds, 0.0) * 1e6
+    return pa.array(micros.astype(np.int64), mask=~known).cast(pa.timestamp("us"))
+
+
+def facts_json(decisions: Decisions) -> list[str]:
+    """The guardrail facts of each row as a JSON object."""
+    names = list(decisions.facts)
+    lists = [
+        [v if ok else None for v, ok in zip(c.values.tolist(), c.valid.tolist(), strict=True)]
+        for c in decisions.facts.values()
+    ]
+    encode = msgspec.json.Encoder().encode
+    return [encode(dict(zip(names, row, strict=True))).decode() for row in zip(*lists, strict=True)]
+
+
+def insert(workspace: Workspace, warehouse: Warehouse, table: pa.Table, *, is_new: bool) -> None:
+    """Append; after a restart only what is not there yet."""
+    name = workspace.engine("decisions")
+    with warehouse.transaction():
+        if is_new:
+            warehouse.append(name, table)
+        else:
+            warehouse.insert_absent(name, table, ["decision_id"])
+        failpoint.hit("decide.batch.before_commit")
+    failpoint.hit("decide.batch.after_commit")
+
+
+class Tally:
+    """Counts decisions by agent while they stream by."""
+
+    def __init__(self) -> None:
+        self.agents: dict[str, dict[str, int]] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Count one table of one agent."""
+        agent = table["agent"][0].as_py()
+        silent = sum(1 for a in table["action"].to_pylist() if a == "no_action")
+        blocked = sum(1 for k in table["n_eligible"].to_pylist() if k == 1)
+        row = self.agents.setdefault(agent, empty_row())
+        row["decisions"] += table.num_rows
+        row["sends"] += table.num_rows - silent
+        row["no_action"] += silent
+        row["blocked"] += blocked
+
+    def totals(self, epoch: Epoch, agents: list[str]) -> dict[str, Any]:
+        """Totals as plain data."""
+        rows = {name: self.agents.get(name, empty_row()) for name in agents}
+        return {"epoch_id": epoch.epoch_id, "slot": epoch.slot, "agents": rows}
+
+
+def empty_row() -> dict[str, int]:
+    """No decisions yet."""
+    return {"decisions": 0, "sends": 0, "no_action": 0, "blocked": 0}
+
+
+def totals_of(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, Any]:
+    """The totals of an epoch that is done."""
+    rows = warehouse.rows(
+        "select agent, count(*), count(*) filter (where action <> 'no_action'),"
+        " count(*) filter (where action = 'no_action'), count(*) filter (where n_eligible = 1)"
+        f" from {workspace.engine('decisions')} where epoch_id = ? group by agent",
+        [epoch.epoch_id],
+    )
+    names = ("decisions", "sends", "no_action", "blocked")
+    found = {agent: dict(zip(names, numbers, strict=True)) for agent, *numbers in rows}
+    agents = {name: found.get(name, empty_row()) for name in sorted(workspace.agents)}
+    return {"epoch_id": epoch.epoch_id, "slot": epoch.slot, "agents": agents}

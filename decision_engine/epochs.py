@@ -1,0 +1,230 @@
+"""The frozen part of a batch: what every decision of one slot depends on besides its context."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.base import Warehouse
+from decision_engine import config, keys
+from decision_engine.config import hours
+from decision_engine.decide import AgentPlan
+from decision_engine.errors import StepError
+from decision_engine.features import feature_names
+from decision_engine.guardrails import columns_of
+from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of
+from decision_engine.state import DEFAULT_PRECISION, PolicyState, load
+from decision_engine.tables import EPOCHS
+from decision_engine.types import Catalog, Epoch, Ints
+from decision_engine.workspace import Workspace
+
+FEATURES = "dim_customer_features"
+
+
+@dataclass(frozen=True)
+class AgentInEpoch:
+    """One agent with everything it decides with, frozen."""
+
+    config: config.Agent
+    plan: AgentPlan
+    state: PolicyState
+    groups: tuple[config.Group, ...]
+    group_salt: str
+    fact_columns: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.config.agent
+
+    def group_of(self, customer_ids: Any) -> Ints:
+        """The index of each customer's group, (n,)."""
+        return keys.group_of(self.group_salt, customer_ids, [g.share for g in self.groups])
+
+
+def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> tuple[Epoch, str, bool]:
+    """The epoch of this date: (epoch, status, is_new). Nothing is written yet.
+
+    An open epoch goes on only when profiles and configuration are still the ones it froze.
+    """
+    slot = as_of.date().isoformat()
+    build = profile_build(workspace, warehouse)
+    found = warehouse.rows(
+        "select epoch_id, slot, as_of, profile_build, config_digest, kill_switch, status"
+        f" from {workspace.engine('epochs')} where slot = ?",
+        [slot],
+    )
+    if not found:
+        identity = hashlib.sha256(f"{workspace.project.salt}\x1fepoch\x1f{slot}".encode())
+        stopped = workspace.is_stopped
+        return (
+            Epoch(identity.hexdigest()[:16], slot, as_of, build, workspace.digest, stopped),
+            "new",
+            True,
+        )
+    epoch, status = Epoch(*found[0][:6]), str(found[0][6])
+    if status == "open":
+        _require_unchanged(epoch, build, workspace.digest)
+    return epoch, status, False
+
+
+def _require_unchanged(epoch: Epoch, build: str, digest: str) -> None:
+    for what, then, now in (
+        ("the profiles have", epoch.profile_build, build),
+        ("the configuration has", epoch.config_digest, digest),
+    ):
+        if then != now:
+            raise StepError(
+                f"epoch {epoch.epoch_id} of {epoch.slot} was begun and {what} changed since;"
+                " its rest cannot be decided by other rules than its beginning."
+                " Put it back as it was, or go on with the next date"
+            )
+
+
+def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
+    """The one build that all profiles come from."""
+    table = workspace.model(FEATURES)
+    if warehouse.columns(table) is None:
+        raise StepError(f"{table} does not exist; run `nextmove build` first")
+    builds = warehouse.rows(f"select distinct profile_build from {table} limit 2")
+    if len(builds) != 1:
+        raise StepError(
+            f"{table} has no rows; load customers and run `nextmove build`"
+            if not builds
+            else f"{table} mixes two builds; run `nextmove build` again"
+        )
+    return str(builds[0][0])
+
+
+def freeze(
+    workspace: Workspace, warehouse: Warehouse, epoch: Epoch, *, is_new: bool
+) -> list[AgentInEpoch]:
+    """All agents with the states they use in this epoch, in the order of their names."""
+    pinned = {} if is_new else _pinned_versions(workspace, warehouse, epoch)
+    return [
+        _agent(workspace, warehouse, name, pinned.get(name)) for name in sorted(workspace.agents)
+    ]
+
+
+def _pinned_versions(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, str]:
+    (text,) = warehouse.rows(
+        f"select plan from {workspace.engine('epochs')} where epoch_id = ?", [epoch.epoch_id]
+    )[0]
+    return {name: a["policy_version"] for name, a in json.loads(text)["agents"].items()}
+
+
+def _agent(
+    workspace: Workspace, warehouse: Warehouse, name: str, version: str | None
+) -> AgentInEpoch:
+    agent, catalog = workspace.agents[name], workspace.catalog(name)
+    groups = agent.groups or workspace.project.groups
+    state = read_state(workspace, warehouse, name, version) or initial_state(agent, catalog)
+    policies: Mapping[str, config.Policy] = {g.name: g.policy or agent.policy for g in groups}
+    text = {f.column for f in agent.context if f.transform == "one_of"}
+    own_salt = f"{workspace.project.salt}\x1f{name}" if agent.groups else workspace.project.salt
+    return AgentInEpoch(
+        config=agent,
+        plan=AgentPlan(name, catalog, policies, state),
+        state=state,
+        groups=groups,
+        group_salt=own_salt,
+        fact_columns=tuple(sorted(text | columns_of(catalog, workspace.project))),
+    )
+
+
+def read_state(
+    workspace: Workspace, warehouse: Warehouse, agent: str, version: str | None = None
+) -> PolicyState | None:
+    """A learned state: the given version, else the current one; None when there is none."""
+    where = "is_current" if version is None else "version = ?"
+    found = warehouse.rows(
+        f"select state from {workspace.engine('policy_states')} where agent = ? and {where}",
+        [agent] if version is None else [agent, version],
+    )
+    return load(found[0][0]) if found else None
+
+
+def initial_state(agent: config.Agent, catalog: Catalog) -> PolicyState:
+    """What an agent starts from: the prior of its policy."""
+    precision = getattr(agent.policy, "context_precision", "auto")
+    return PolicyState.initial(
+        agent.agent,
+        kind_of(agent.policy),
+        catalog.keys,
+        feature_names(agent.context),
+        0.0,
+        DEFAULT_PRECISION if precision == "auto" else float(precision),
+        getattr(agent.policy, "half_life_days", None),
+    )
+
+
+def commit(
+    workspace: Workspace, warehouse: Warehouse, epoch: Epoch, agents: list[AgentInEpoch]
+) -> None:
+    """Write the epoch, open; to be called before its first decision."""
+    row = {
+        "epoch_id": epoch.epoch_id,
+        "slot": epoch.slot,
+        "as_of": epoch.as_of,
+        "profile_build": epoch.profile_build,
+        "config_digest": epoch.config_digest,
+        "kill_switch": epoch.kill_switch,
+        "plan": json.dumps(plan_of(workspace, agents)),
+        "status": "open",
+    }
+    with warehouse.transaction():
+        warehouse.append(workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS))
+
+
+def finish(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> None:
+    """Mark the epoch as done."""
+    warehouse.rows(
+        f"update {workspace.engine('epochs')} set status = 'done' where epoch_id = ?",
+        [epoch.epoch_id],
+    )
+
+
+def plan_of(workspace: Workspace, agents: list[AgentInEpoch]) -> dict[str, Any]:
+    """What `explain` and `replay` need to read a decision of this epoch, as plain data."""
+    return {
+        "agents": {a.name: _agent_plan(a) for a in agents},
+        "arbiter_explore": workspace.project.arbiter_explore,
+        "groups": [{"name": g.name, "share": g.share} for g in workspace.project.groups],
+    }
+
+
+def _agent_plan(agent: AgentInEpoch) -> dict[str, Any]:
+    policy = agent.config.policy
+    return {
+        "policy_version": agent.state.version,
+        "family": POLICIES[kind_of(policy)].FAMILY,
+        "floor": floor_of(policy),
+        "features": list(feature_names(agent.config.context)),
+        "actions": [
+            {
+                "key": a.key,
+                "channel": a.channel,
+                "creative": a.creative,
+                "incentive": a.incentive,
+                "send_hour": a.send_hour,
+            }
+            for a in agent.plan.catalog.actions
+        ],
+        "policies": {
+            group: {
+                "kind": kind_of(p),
+                "family": POLICIES[kind_of(p)].FAMILY,
+                "floor": floor_of(p),
+                "preference": list(preference_of(p, agent.plan.catalog.keys)),
+            }
+            for group, p in agent.plan.policies.items()
+        },
+        "audience": agent.config.audience,
+        "time_to_live_hours": hours(agent.config.time_to_live),
+    }
