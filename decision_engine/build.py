@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.base import Warehouse
+from connectors.errors import ConfigurationError
 from decision_engine.config import hours
-from decision_engine.errors import ConfigurationError, StepError
+from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
 
@@ -68,11 +69,11 @@ def check_sources(workspace: Workspace, warehouse: Warehouse) -> None:
     missing = [s for s in workspace.project.sources if warehouse.columns(f"{schema}.{s}") is None]
     if missing:
         raise ConfigurationError(
-            [
+            "\n".join(
                 f"nextmove.yml: sources: table {schema}.{name} does not exist in the warehouse;"
                 " load it or take it off the list"
                 for name in missing
-            ]
+            )
         )
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors import errors as connector_errors
-from decision_engine.errors import ConfigurationError, MissingColumnError, RuleError, StepError
+from decision_engine.errors import MissingColumnError, RuleError, StepError
 
 PROJECT = click.option(
     "--project",
@@ -34,7 +34,6 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 
 CONFIGURATION_ERRORS = (
-    ConfigurationError,
     MissingColumnError,
     RuleError,
     connector_errors.ConfigurationError,
@@ -97,7 +96,9 @@ def totals_table(title: str, totals: dict[str, Any]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in totals.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(
+            name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)
+        )
     return table
 
 
@@ -372,9 +373,7 @@ def serve(folder: Path, port: int) -> None:
     help="Folder of the demo project; it is replaced.",
 )
 @JSON
-def demo(
-    customers: int, days: int, seed: int, effect: float, folder: Path, as_json: bool
-) -> None:
+def demo(customers: int, days: int, seed: int, effect: float, folder: Path, as_json: bool) -> None:
     """Run the whole loop on simulated customers and show what it learned.
 
     \b
@@ -383,9 +382,7 @@ def demo(
     from decision_engine.demo import run_demo
 
     with reported_errors():
-        run_demo(
-            folder, customers=customers, days=days, seed=seed, effect=effect, as_json=as_json
-        )
+        run_demo(folder, customers=customers, days=days, seed=seed, effect=effect, as_json=as_json)
 
 
 @main.command()

@@ -9,6 +9,10 @@ SHOWN = 12
 """How many known names an error lists."""
 
 
+class StepError(Exception):
+    """A step of the loop failed. The text says what did not happen, one line per cause."""
+
+
 class RuleError(ValueError):
     """A rule cannot be used. `at` is the 0-based character it is about, None for all of it."""
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.base import Warehouse
+from connectors.errors import ConfigurationError
 from connectors.journal import Journal
 from connectors.warehouses.duckdb import DuckDB
 from decision_engine.catalog import catalog_of
 from decision_engine.config import Agent, Creative, Project
-from decision_engine.errors import ConfigurationError
 from decision_engine.load import config_digest, load_project
 from decision_engine.tables import ENGINE_TABLES
 from decision_engine.types import Catalog
@@ -124,6 +124,6 @@ def _secret(variable: str, field: str) -> str:
     value = os.environ.get(variable, "")
     if not value:
         raise ConfigurationError(
-            [f"nextmove.yml: {field}: the environment variable {variable} is not set; set it"]
+            f"nextmove.yml: {field}: the environment variable {variable} is not set; set it"
         )
     return value

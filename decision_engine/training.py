@@ -1,0 +1,162 @@
+"""learn over the warehouse: closed and open decisions with their rewards become new states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from connectors import failpoint
+from connectors.base import Warehouse
+from decision_engine import keys
+from decision_engine.arrow import matrix_of
+from decision_engine.epochs import initial_state, read_state
+from decision_engine.errors import StepError
+from decision_engine.features import feature_names
+from decision_engine.learn import Rewards, buckets, learn
+from decision_engine.policies import kind_of
+from decision_engine.state import CONTEXT_FREE, PolicyState, save
+from decision_engine.tables import POLICY_STATES
+from decision_engine.workspace import Workspace
+
+REWARDS = "fct_decision_rewards"
+_EPOCH = datetime(1970, 1, 1)
+
+
+def learn_all(
+    workspace: Workspace, as_of: datetime, *, dry_run: bool = False
+) -> dict[str, dict[str, Any]]:
+    """A new state for each agent whose outcomes say something new; a row per agent.
+
+    Repeating it for the same moment changes nothing.
+    """
+    with workspace.warehouse() as warehouse:
+        if warehouse.columns(workspace.model(REWARDS)) is None:
+            raise StepError(
+                f"{workspace.model(REWARDS)} does not exist; run `nextmove build` first"
+            )
+        return {
+            name: learn_agent(workspace, warehouse, name, as_of, dry_run)
+            for name in sorted(workspace.agents)
+        }
+
+
+def learn_agent(
+    workspace: Workspace, warehouse: Warehouse, name: str, as_of: datetime, dry_run: bool
+) -> dict[str, Any]:
+    """Learn one agent; its version, how many decisions it has learned from, and a remark."""
+    agent, catalog = workspace.agents[name], workspace.catalog(name)
+    seconds = (as_of - _EPOCH) / timedelta(seconds=1)
+    previous = resumable(workspace, warehouse, name)
+    if previous is not None and previous.as_of >= seconds:
+        return summary(previous, "learned already")
+    features = feature_names(agent.context)
+    new = learn(
+        previous,
+        rewards_of(workspace, warehouse, name, catalog.keys, features, previous),
+        agent=name,
+        policy=kind_of(agent.policy),
+        actions=catalog.keys,
+        features=features,
+        as_of=seconds,
+        context_precision=getattr(agent.policy, "context_precision", "auto"),
+        half_life_days=getattr(agent.policy, "half_life_days", None),
+    )
+    before = previous or initial_state(agent, catalog)
+    if new.as_of == before.as_of:
+        return summary(before, "too little evidence yet; the state stays")
+    if not dry_run:
+        store(workspace, warehouse, new, as_of)
+    return summary(new, remark(new))
+
+
+def resumable(workspace: Workspace, warehouse: Warehouse, agent: str) -> PolicyState | None:
+    """The current state if its sums are of today's features; None to learn from the start.
+
+    A changed context means that old sums are of other features. The decisions are all still
+    there, but their logged x is of the old basis, so only those of the new basis count.
+    """
+    state = read_state(workspace, warehouse, agent)
+    wanted = feature_names(workspace.agents[agent].context)
+    return state if state is not None and state.features == wanted else None
+
+
+def rewards_of(
+    workspace: Workspace,
+    warehouse: Warehouse,
+    agent: str,
+    actions: tuple[str, ...],
+    features: tuple[str, ...],
+    previous: PolicyState | None,
+) -> Iterator[Rewards]:
+    """Decisions that closed since the previous state, and all open ones, in batches."""
+    since = _EPOCH + timedelta(seconds=previous.as_of if previous else 0.0)
+    index = {key: i for i, key in enumerate(actions)}
+    for batch in warehouse.query(
+        "select d.decision_id, d.customer_id, d.action, d.x, epoch(d.decided_at) as decided_at,"
+        " r.reward, r.is_closed, r.delay_weight"
+        f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
+        " using (decision_id) where d.agent = ? and r.is_learnable and len(d.x) = ?"
+        " and (not r.is_closed or r.closes_at > ?) order by d.decision_id",
+        [agent, len(features), since],
+    ):
+        known = np.array([a in index for a in batch["action"].to_pylist()], dtype=bool)
+        if known.any():
+            yield _rewards(batch.filter(pa.array(known)), index)
+
+
+def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
+    def numbers(name: str) -> Any:
+        return batch[name].to_numpy(zero_copy_only=False).astype(np.float64)
+
+    is_closed = batch["is_closed"].to_numpy(zero_copy_only=False).astype(bool)
+    return Rewards(
+        x=matrix_of(batch["x"]),
+        action=np.array([index[a] for a in batch["action"].to_pylist()], dtype=np.int64),
+        reward=numbers("reward"),
+        weight=np.where(is_closed, 1.0, numbers("delay_weight")),
+        is_closed=is_closed,
+        bucket=buckets(batch["customer_id"].to_pylist()),
+        order=keys.keys_of(batch["decision_id"].to_pylist()),
+        decided_at=numbers("decided_at"),
+    )
+
+
+def store(workspace: Workspace, warehouse: Warehouse, state: PolicyState, as_of: datetime) -> None:
+    """Write the new version and make it the current one, at once or not at all."""
+    table = workspace.engine("policy_states")
+    row = {
+        "agent": state.agent,
+        "version": state.version,
+        "as_of": as_of,
+        "policy": state.policy,
+        "closed_through": as_of,
+        "n_decisions": int(state.closed.count.sum() + state.open.count.sum()),
+        "state": save(state),
+        "summary": json.dumps(summary(state, remark(state))),
+        "is_current": True,
+    }
+    with warehouse.transaction():
+        warehouse.rows(f"update {table} set is_current = false where agent = ?", [state.agent])
+        failpoint.hit("learn.store.before_commit")
+        warehouse.append(table, pa.Table.from_pylist([row], schema=POLICY_STATES))
+    failpoint.hit("learn.store.after_commit")
+
+
+def summary(state: PolicyState, note: str) -> dict[str, Any]:
+    """What to tell about a state."""
+    count = state.closed.count + state.open.count
+    return {"version": state.version, "decisions": int(count.sum()), "note": note}
+
+
+def remark(state: PolicyState) -> str:
+    """Whether context is used, in words."""
+    if state.policy != "linear_thompson":
+        return "learned"
+    if state.theta.context_precision >= CONTEXT_FREE:
+        return "learned; context shows no gain, so actions are judged without it"
+    return f"learned; context counts with prior precision {state.theta.context_precision:g}"
