@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from connectors.errors import ConfigurationError
 from decision_engine import structure
 from decision_engine.config import Agent, Creative, Project
 from decision_engine.cross_check import (
@@ -24,7 +25,6 @@ from decision_engine.cross_check import (
     is_reserved,
     project_problems,
 )
-from decision_engine.errors import ConfigurationError
 from decision_engine.structure import Problem
 from decision_engine.yaml_source import Document, Where, read_document
 
@@ -57,7 +57,7 @@ def load_project(
     """
     if not (folder / PROJECT_FILE).is_file():
         raise ConfigurationError(
-            [f"{PROJECT_FILE}: there is none in {folder}; `nextmove init` writes a project"]
+            f"{PROJECT_FILE}: there is none in {folder}; `nextmove init` writes a project"
         )
     project = _read(folder, PROJECT_FILE, Project)
     agents = [_read(folder, name, Agent) for name in _names(folder, "agents")]
@@ -67,7 +67,7 @@ def load_project(
     for document in (f.document for f in [project, *agents, *creatives]):
         problems += document.problems
     if problems or project.value is None:
-        raise ConfigurationError(problems)
+        raise ConfigurationError("\n".join(problems))
     return (
         project.value,
         {a.agent: a for a in _values(agents)},

@@ -9,7 +9,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from decision_engine.errors import ConfigurationError
+from connectors.errors import ConfigurationError
 from decision_engine.schema import write_schemas
 
 HIDDEN = "dot_"
@@ -41,17 +41,15 @@ def init(folder: Path, name: str, salt: str | None = None) -> list[Path]:
 def _check(folder: Path, name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,50}", name):
         raise ConfigurationError(
-            [
-                f"project name '{name}' must be lower-case letters, digits and underscores,"
-                " beginning with a letter, at most 51; give one with --name"
-            ]
+            f"project name '{name}' must be lower-case letters, digits and underscores,"
+            " beginning with a letter, at most 51; give one with --name"
         )
     if folder.exists() and not folder.is_dir():
-        raise ConfigurationError([f"{folder} is a file; choose another folder"])
+        raise ConfigurationError(f"{folder} is a file; choose another folder")
     found = {path.name for path in folder.iterdir()} - TOLERATED if folder.exists() else set()
     if found:
         raise ConfigurationError(
-            [f"{folder} is not empty (it has {min(found)}); choose a new folder"]
+            f"{folder} is not empty (it has {min(found)}); choose a new folder"
         )
 
 
