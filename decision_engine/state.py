@@ -22,6 +22,8 @@ CONTEXT_FREE = 1e9
 """A context precision so high that the features have no influence left."""
 DEFAULT_PRECISION = 1000.0
 
+_THETA_ARRAYS = ("feature_mean", "feature_scale", "common")
+
 
 @dataclass(frozen=True, eq=False)
 class Sums:
@@ -78,15 +80,16 @@ _SUMS = tuple(f.name for f in fields(Sums))
 class Theta:
     """The settings a posterior is computed with; only `learn` refits them.
 
-    `feature_mean`, `feature_scale` (d,) standardise the raw features · `reward_mean` is where
-    every action's prior is centred · `noise` the sd of one reward · `low`, `high` the rewards
-    that are 0 and 1 for a Beta policy · `context_precision` the prior precision of the
-    standardised weights (the intercept's is 1), both in units of 1 / noise^2.
+    `feature_mean`, `feature_scale` (d,) standardise the raw features · `common` (D,) the weights
+    of a model of all actions together, where every action's prior is centred · `noise` the sd of
+    one reward · `low`, `high` the rewards that are 0 and 1 for a Beta policy ·
+    `context_precision` the prior precision of an action's own weights of the standardised
+    features (the intercept's is 1), both in units of 1 / noise^2.
     """
 
     feature_mean: Floats
     feature_scale: Floats
-    reward_mean: float = 0.0
+    common: Floats
     noise: float = 1.0
     low: float = 0.0
     high: float = 1.0
@@ -99,6 +102,7 @@ class Theta:
         return cls(
             np.zeros(d),
             np.ones(d),
+            np.zeros(d + 1),
             context_precision=context_precision,
             half_life_days=half_life_days,
         )
@@ -128,11 +132,11 @@ class PolicyState:
         policy: str,
         actions: tuple[str, ...],
         features: tuple[str, ...],
-        as_of: float,
+        as_of: float = 0.0,
         context_precision: float = DEFAULT_PRECISION,
         half_life_days: float | None = None,
     ) -> PolicyState:
-        """The prior: no evidence for any action."""
+        """The prior: no evidence for any action; `as_of` 0, so every decision is still to learn."""
         k, d = len(actions), len(features)
         theta = Theta.initial(d, context_precision, half_life_days)
         zeros = Sums.zeros(k, d)
@@ -190,7 +194,7 @@ def load(data: bytes) -> PolicyState:
 
 
 def _build(header: dict[str, Any], arrays: dict[str, Any]) -> PolicyState:
-    theta = Theta(arrays["feature_mean"], arrays["feature_scale"], **header.pop("theta"))
+    theta = Theta(*(arrays[name] for name in _THETA_ARRAYS), **header.pop("theta"))
     header["actions"], header["features"] = tuple(header["actions"]), tuple(header["features"])
     closed, not_closed = (
         Sums(*(arrays[f"{part}_{f}"] for f in _SUMS)) for part in ("closed", "open")
@@ -200,9 +204,7 @@ def _build(header: dict[str, Any], arrays: dict[str, Any]) -> PolicyState:
 
 def _header(state: PolicyState) -> dict[str, Any]:
     theta = {
-        f.name: getattr(state.theta, f.name)
-        for f in fields(Theta)
-        if not f.name.startswith("feature")
+        f.name: getattr(state.theta, f.name) for f in fields(Theta) if f.name not in _THETA_ARRAYS
     }
     return {
         "format": FORMAT,
@@ -217,8 +219,7 @@ def _header(state: PolicyState) -> dict[str, Any]:
 
 def _arrays(state: PolicyState) -> dict[str, Floats]:
     return {
-        "feature_mean": state.theta.feature_mean,
-        "feature_scale": state.theta.feature_scale,
+        **{name: getattr(state.theta, name) for name in _THETA_ARRAYS},
         **{f"closed_{f}": getattr(state.closed, f) for f in _SUMS},
         **{f"open_{f}": getattr(state.open, f) for f in _SUMS},
     }

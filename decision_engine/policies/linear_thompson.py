@@ -1,8 +1,10 @@
 """Disjoint linear Thompson sampling: one Bayesian linear model per action over the context.
 
-With z the standardised features led by a 1, A = sum w z z' + prior and b = sum w (r - centre) z,
-an action's expected reward has mean centre + z' A^-1 b and sd v sqrt(z' A^-1 z)
-(Agrawal and Goyal 2013; v is the noise sd of one reward).
+Let z be the standardised features led by a 1 and g'z the reward that a model of all actions
+together expects. With A = sum w z z' + prior and b = sum w (r - g'z) z over one action's rows, its
+expected reward has mean g'z + z' A^-1 b and sd v sqrt(z' A^-1 z) (Agrawal and Goyal 2013; v is the
+noise sd of one reward). So the prior shrinks what an action does differently for some customers,
+not what all actions share, and a new action starts from what is usual for such a customer.
 """
 
 from __future__ import annotations
@@ -44,7 +46,6 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
         mean[rows] = product[:, :k]
         spread = np.square(product[:, k:]).reshape(len(product), k, d + 1)
         np.add.reduce(spread, axis=2, out=sd[rows])
-    mean += state.theta.reward_mean
     np.sqrt(sd, out=sd)
     sd *= state.theta.noise
     posterior_mean: Floats = mean[:n]
@@ -56,11 +57,10 @@ def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
     return mean
 
 
-def normal_equations(evidence: Sums, theta: Theta) -> tuple[Floats, Floats, Floats]:
+def normal_equations(evidence: Sums, theta: Theta) -> tuple[Floats, Floats]:
     """The evidence in the standardised basis, without the prior.
 
-    Returns `gram` (k, D, D), `moment` (k, D) of rewards less theta.reward_mean, `change` (D, D)
-    with z = change @ (1, x).
+    Returns sum w z z' (k, D, D) and sum w (r - theta.common'z) z (k, D).
     """
     d = len(theta.feature_mean)
     change = np.zeros((d + 1, d + 1))
@@ -68,24 +68,23 @@ def normal_equations(evidence: Sums, theta: Theta) -> tuple[Floats, Floats, Floa
     change[1:, 1:] = np.diag(1 / theta.feature_scale)
     change[1:, 0] = -theta.feature_mean / theta.feature_scale
     gram = change @ evidence.gram @ change.T
-    moment = (evidence.moment - theta.reward_mean * evidence.gram[:, :, 0]) @ change.T
-    return (gram + gram.transpose(0, 2, 1)) / 2, moment, change
+    return (gram + gram.transpose(0, 2, 1)) / 2, evidence.moment @ change.T - gram @ theta.common
 
 
 def prior_precision(d: int, context_precision: float) -> Floats:
     """The diagonal (D,) of the prior precision in the standardised basis."""
-    return np.r_[INTERCEPT_PRECISION, np.full(d, context_precision)]
+    return np.concatenate([[INTERCEPT_PRECISION], np.full(d, context_precision)])
 
 
 @lru_cache(maxsize=64)
 def _weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
-    """(D, k + k D): columns of A^-1 b, then of L^-T with A = L L', for all actions."""
+    """(D, k + k D): columns of common + A^-1 b, then of L^-T with A = L L', for all actions."""
     theta = state.theta
-    gram, moment, _ = normal_equations(state.evidence(actions), theta)
+    gram, moment = normal_equations(state.evidence(actions), theta)
     k, size = moment.shape
     factor = np.linalg.cholesky(gram + np.diag(prior_precision(size - 1, theta.context_precision)))
     inverse = np.linalg.inv(factor)
-    mean = inverse.transpose(0, 2, 1) @ (inverse @ moment[:, :, None])
+    mean = inverse.transpose(0, 2, 1) @ (inverse @ moment[:, :, None]) + theta.common[:, None]
     root = inverse.transpose(2, 0, 1).reshape(size, k * size)
     return np.ascontiguousarray(np.concatenate([mean[:, :, 0].T, root], axis=1))
 

@@ -1,0 +1,285 @@
+"""From decisions and their rewards to the next policy state.
+
+Closed decisions (outcome window over) are folded into additive sums once. Open ones are summed
+anew at every learn, with the share F of the reward that usually has arrived by their age:
+A += F x x' and b += r x, r being what was observed so far. As E[r | x] = F x'theta, both sides of
+the normal equations A theta = b have the same expectation as if the row weighed F and its final
+reward were known, so the estimate is unbiased and a fresh action is not punished for being fresh.
+
+Order of summation is fixed (64 buckets of customers, each in decision order, buckets added as a
+binary tree), so the sums have the same bits however the rows were split into batches, and
+workers that own aligned halves, quarters, ... of the buckets merge to the same bits by addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_engine.keys import streams
+from decision_engine.policies.linear_thompson import normal_equations, prior_precision
+from decision_engine.state import CONTEXT_FREE, DEFAULT_PRECISION, PolicyState, Sums, Theta
+from decision_engine.types import Bools, Floats, Ints
+
+BUCKETS = 64
+LEAST_EVIDENCE = 30.0
+"""Decisions (by weight) below which nothing is learned."""
+
+_AUTO_EVIDENCE = 500.0
+_PRECISIONS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, CONTEXT_FREE)
+_COMMON_PRECISION = 100.0
+_NIL = 1e-12
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, eq=False)
+class Rewards:
+    """n learnable decisions.
+
+    `x` (n, d) raw features · `action` (n,) index into the actions · `reward` (n,) as observed so
+    far · `weight` (n,) 1 for closed rows, the arrived share F of the reward for open ones ·
+    `is_closed` (n,) · `bucket` (n,) from `buckets` · `order` (n,) any integers that sort the
+    decisions of a bucket, distinct within it (the decision keys will do) · `decided_at` (n,)
+    Unix seconds.
+    """
+
+    x: Floats
+    action: Ints
+    reward: Floats
+    weight: Floats
+    is_closed: Bools
+    bucket: Ints
+    order: NDArray[Any]
+    decided_at: Floats
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def take(self, rows: NDArray[Any]) -> Rewards:
+        """The given rows (index or bool array)."""
+        return Rewards(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The sums of some rows at one reference time; `lowest` is the smallest reward, at most 0."""
+
+    closed: Sums
+    open: Sums
+    lowest: float = 0.0
+
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(
+            self.closed + other.closed, self.open + other.open, min(self.lowest, other.lowest)
+        )
+
+
+def buckets(customer_ids: Sequence[str]) -> Ints:
+    """The bucket (n,) in 0..63 of each customer."""
+    return (streams(customer_ids) >> np.uint64(58)).astype(np.int64)
+
+
+def learn(
+    previous: PolicyState | None,
+    rows: Iterable[Rewards],
+    *,
+    agent: str,
+    policy: str,
+    actions: tuple[str, ...],
+    features: tuple[str, ...],
+    as_of: float,
+    context_precision: float | str = "auto",
+    half_life_days: float | None = None,
+) -> PolicyState:
+    """The next state of a policy at `as_of` (Unix seconds).
+
+    `rows` are batches with the decisions that closed since `previous.as_of` (all closed ones when
+    there is no previous state) and all open ones; `actions` and `features` name their axes. With
+    too little evidence the previous state comes back unchanged, or the prior without one.
+    Raises ValueError, naming the field, on malformed rows and when the features have changed:
+    the sums are of other features then, learn again from all decisions with `previous` None.
+    """
+    prior = DEFAULT_PRECISION if context_precision == "auto" else float(context_precision)
+    start = previous or PolicyState.initial(
+        agent, policy, actions, features, context_precision=prior, half_life_days=half_life_days
+    )
+    if start.features != features:
+        raise ValueError("`features` differ from those of the previous state")
+    found = fold(rows, len(actions), len(features), as_of, half_life_days)
+    return update(start, found, actions, policy, as_of, context_precision, half_life_days)
+
+
+def fold(
+    batches: Iterable[Rewards], k: int, d: int, as_of: float, half_life_days: float | None = None
+) -> Evidence:
+    """The sums of the rows, decayed to `as_of`. Raises ValueError on malformed rows."""
+    parts = [part for part in batches if len(part)]
+    if not parts:
+        return Evidence(Sums.zeros(k, d), Sums.zeros(k, d))
+    rows = Rewards(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Rewards)))
+    _check(rows, k, d)
+    decay = _decay(as_of - rows.decided_at, half_life_days)
+    closed, is_open = np.flatnonzero(rows.is_closed), np.flatnonzero(~rows.is_closed)
+    return Evidence(
+        _sum(rows.take(closed), rows.weight[closed] * decay[closed], k),
+        # What was seen of an open reward already is the share that has arrived: no second F.
+        _sum(rows.take(is_open), decay[is_open], k, share=rows.weight[is_open]),
+        min(0.0, float(rows.reward.min())),
+    )
+
+
+def update(
+    start: PolicyState,
+    found: Evidence,
+    actions: tuple[str, ...],
+    policy: str,
+    as_of: float,
+    context_precision: float | str = "auto",
+    half_life_days: float | None = None,
+) -> PolicyState:
+    """`start` with new evidence: `found.closed` is added, `found.open` replaces the open sums.
+
+    `actions` name the rows of `found`. The settings theta are refitted from the sums alone.
+    """
+    if as_of < start.as_of:
+        raise ValueError("`as_of` is before that of the previous state")
+    state = start.with_actions(actions)
+    into = [actions.index(a) if a in actions else -1 for a in state.actions]
+    kept = state.closed.scaled(float(_decay(np.array(as_of - start.as_of), half_life_days)))
+    closed, not_closed = kept + found.closed.take(into), found.open.take(into)
+    total = closed + not_closed
+    if total.weight.sum() < LEAST_EVIDENCE:
+        return start
+    low = min(start.theta.low, found.lowest)
+    theta = _refit(total, low, context_precision, half_life_days)
+    return replace(state, policy=policy, as_of=as_of, closed=closed, open=not_closed, theta=theta)
+
+
+def subtract(state: PolicyState, rows: Rewards, actions: tuple[str, ...]) -> PolicyState:
+    """The state without a person: what `rows` once added is taken out again.
+
+    `rows` must be the person's rows as they were learned (`actions` name their action axis). The
+    sums agree with never having seen them up to rounding; theta is refitted at the next learn.
+    """
+    found = fold([rows], len(actions), len(state.features), state.as_of, state.theta.half_life_days)
+    into = [actions.index(a) if a in actions else -1 for a in state.actions]
+    return replace(
+        state,
+        closed=state.closed - found.closed.take(into),
+        open=state.open - found.open.take(into),
+    )
+
+
+def _check(rows: Rewards, k: int, d: int) -> None:
+    if rows.x.shape[1] != d or not np.isfinite(rows.x).all():
+        raise ValueError(f"`x` must be finite with {d} features")
+    if ((rows.action < 0) | (rows.action >= k)).any():
+        raise ValueError(f"`action` must be in 0..{k - 1}")
+    if not np.isfinite(rows.reward).all():
+        raise ValueError("`reward` must be finite")
+    if not ((rows.weight >= 0) & (rows.weight <= 1)).all():
+        raise ValueError("`weight` must be in 0..1")
+    if ((rows.bucket < 0) | (rows.bucket >= BUCKETS)).any():
+        raise ValueError(f"`bucket` must be in 0..{BUCKETS - 1}")
+
+
+def _decay(age_seconds: Floats, half_life_days: float | None) -> Floats:
+    if half_life_days is None:
+        return np.ones_like(age_seconds, dtype=np.float64)
+    out: Floats = np.exp2(-np.maximum(age_seconds, 0.0) / (_DAY * half_life_days))
+    return out
+
+
+def _sum(rows: Rewards, weight: Floats, k: int, share: Floats | None = None) -> Sums:
+    """Sums of the rows; the rewards weigh `weight`, the features `weight` x `share`."""
+    order = np.lexsort((rows.order, rows.action, rows.bucket))
+    rows, weight = rows.take(order), weight[order]
+    x = np.concatenate([np.ones((len(rows), 1)), rows.x], axis=1)
+    gram_weight = weight if share is None else weight * share[order]
+    reward = weight * rows.reward
+    edges = np.searchsorted(rows.bucket, np.arange(BUCKETS + 1))
+
+    def tree(low: int, high: int) -> Sums:
+        if high - low > 1:
+            middle = (low + high) // 2
+            return tree(low, middle) + tree(middle, high)
+        at = slice(edges[low], edges[high])
+        square = reward[at] * rows.reward[at]
+        return _bucket_sum(rows.action[at], x[at], gram_weight[at], reward[at], square, k)
+
+    return tree(0, BUCKETS)
+
+
+def _bucket_sum(
+    action: Ints, x: Floats, weight: Floats, reward: Floats, square: Floats, k: int
+) -> Sums:
+    """Sums of one bucket, whose rows are sorted by action."""
+    out = Sums.zeros(k, x.shape[1] - 1)
+    edges = np.searchsorted(action, np.arange(k + 1))
+    for a in np.unique(action):
+        at = slice(edges[a], edges[a + 1])
+        out.count[a] = edges[a + 1] - edges[a]
+        out.square[a] = square[at].sum()
+        out.gram[a] = (x[at] * weight[at, None]).T @ x[at]
+        out.moment[a] = reward[at] @ x[at]
+    return out
+
+
+def _refit(
+    total: Sums, low: float, context_precision: float | str, half_life_days: float | None
+) -> Theta:
+    gram, weight = total.gram.sum(axis=0), total.weight.sum()
+    mean = gram[0, 1:] / weight
+    variance = np.diag(gram)[1:] / weight - mean**2
+    varies = variance > _NIL * (1 + mean**2)
+    reward = float(total.reward.sum() / weight)
+    spread = float(total.square.sum() / weight - reward**2)
+    # Equal rewards say nothing about their scale; any positive noise keeps exploring then.
+    spread = spread if spread > _NIL * (1 + reward**2) else 1.0
+    theta = Theta(
+        feature_mean=mean,
+        feature_scale=np.sqrt(np.where(varies, variance, 1.0)),
+        common=np.zeros(len(gram)),
+        low=low,
+        high=reward + spread / (reward - low) if reward > low else low + 1.0,
+        half_life_days=half_life_days,
+    )
+    theta = _with_common(total, theta, spread)
+    return replace(theta, context_precision=_precision(total, theta, context_precision))
+
+
+def _with_common(total: Sums, theta: Theta, spread: float) -> Theta:
+    """Theta with the model of all actions together and the sd of what it leaves unexplained."""
+    gram, moment = (part.sum(axis=0) for part in normal_equations(total, theta))
+    prior = np.concatenate([[0.0], np.full(len(moment) - 1, _COMMON_PRECISION)])
+    common = np.linalg.solve(gram + np.diag(prior), moment)
+    explained = (2 * moment - gram @ common)[1:] @ common[1:] / gram[0, 0]
+    return replace(theta, common=common, noise=max(spread - explained, 0.01 * spread) ** 0.5)
+
+
+def _precision(total: Sums, theta: Theta, wanted: float | str) -> float:
+    """The prior precision of the context weights: the wanted one, or the most credible one."""
+    if wanted != "auto":
+        return float(wanted)
+    if total.weight.sum() < _AUTO_EVIDENCE:
+        return DEFAULT_PRECISION
+    return max(_PRECISIONS, key=lambda c: log_evidence(total, theta, c))
+
+
+def log_evidence(total: Sums, theta: Theta, context_precision: float) -> float:
+    """The log marginal likelihood of the rewards, up to a constant, summed over the actions.
+
+    For a linear model with known noise sd v and prior precision P / v^2 it is
+    (log|P| - log|A + P| + b'(A + P)^-1 b / v^2) / 2, from the sums alone.
+    """
+    gram, moment = normal_equations(total, theta)
+    prior = prior_precision(gram.shape[1] - 1, context_precision)
+    factor = np.linalg.cholesky(gram + np.diag(prior))
+    log_det = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum()
+    fit = np.linalg.solve(factor, moment[:, :, None])
+    explained = float(np.square(fit).sum()) / theta.noise**2
+    return float(len(gram) * np.log(prior).sum() - log_det + explained) / 2
