@@ -1,0 +1,1 @@
+"""What the outside calls: the receiver of vendors' webhooks."""

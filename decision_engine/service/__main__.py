@@ -1,0 +1,51 @@
+"""`python -m decision_engine.service`: the receiver as a process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from connectors.errors import ConnectorError
+from decision_engine.service.app import VENDORS, serve
+from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS
+
+
+def main() -> int:
+    """Print {"url": ...} and receive until SIGTERM; exit code 2 if that cannot be."""
+    parser = argparse.ArgumentParser(prog="python -m decision_engine.service")
+    parser.add_argument("--log", type=Path, required=True, help="directory of the event log")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
+    for vendor in VENDORS:
+        parser.add_argument(
+            f"--{vendor}-key-env",
+            default=f"{vendor.upper()}_WEBHOOK_KEY",
+            metavar="NAME",
+            help=f"environment variable with the token of {vendor}'s webhooks (%(default)s)",
+        )
+    parser.add_argument("--rotate-seconds", type=float, default=ROTATE_SECONDS)
+    parser.add_argument("--rotate-bytes", type=int, default=ROTATE_BYTES)
+    args = parser.parse_args()
+    names = {vendor: getattr(args, f"{vendor}_key_env") for vendor in VENDORS}
+    secrets = {v: os.environ[name] for v, name in names.items() if os.environ.get(name)}
+    if not secrets:
+        parser.error(f"no webhook token is set: set {' or '.join(names.values())}")
+    try:
+        serve(
+            args.log,
+            secrets,
+            host=args.host,
+            port=args.port,
+            rotate_seconds=args.rotate_seconds,
+            rotate_bytes=args.rotate_bytes,
+        )
+    except ConnectorError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
