@@ -155,9 +155,7 @@ class Warehouse(Protocol):
         """Insert rows by column name; the number inserted."""
         ...
 
-    def insert_absent(
-        self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]
-    ) -> int:
+    def insert_absent(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
         """Insert the rows whose key is not there yet; the number inserted."""
         ...
 

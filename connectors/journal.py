@@ -148,14 +148,14 @@ class Journal:
     def start(self, send_keys: Sequence[str], at: datetime) -> None:
         """Mark intents as being sent, before the call. Raises ValueError unless they wait."""
         slots = [self._slot(key, (State.INTENT,)) for key in send_keys]
-        moment = epoch(at)
-        self._append([_encode(_Sending(key, moment)) for key in send_keys])
+        began = epoch(at)
+        self._append([_encode(_Sending(key, began)) for key in send_keys])
         failpoint.hit("journal.sending.before_sync")
         self._log.sync()
         failpoint.hit("journal.sending.after_sync")
         for slot in slots:
             self._index.state[slot] = State.SENDING
-            self._index.sent_at[slot] = moment
+            self._index.sent_at[slot] = began
 
     def finish(self, receipts: Sequence[Receipt], at: datetime) -> None:
         """Record the verdicts; `key` is the send_key.
@@ -163,8 +163,8 @@ class Journal:
         SKIPPED and REJECTED may also end an intent that was never started. Raises ValueError
         for a key that is not on the way, so that no final state is ever overwritten.
         """
-        moment = epoch(at)
-        self._finish([self._receipt(receipt, moment) for receipt in receipts], "journal.receipt")
+        ended = epoch(at)
+        self._finish([self._receipt(receipt, ended) for receipt in receipts], "journal.receipt")
 
     def _finish(self, records: Sequence[_Receipt], failpoints: str) -> None:
         self._append([_encode(record) for record in records])
@@ -217,6 +217,10 @@ class Journal:
         for slot in self._index.due(epoch(now)).tolist():
             if self._index.state[slot] == State.INTENT:
                 yield self.intent(slot)
+
+    def count_due(self, now: datetime) -> int:
+        """How many intents `due` would yield."""
+        return len(self._index.due(epoch(now)))
 
     def next_due(self) -> datetime | None:
         """When the next waiting intent is due (naive UTC); None when none waits."""

@@ -1,0 +1,56 @@
+"""What all webhook readers share."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+Event = dict[str, object]
+"""One row of inbound_events; times are naive UTC datetimes."""
+
+
+def is_token(given: str, secret: str) -> bool:
+    """Whether they are the same, in a time that says nothing; an empty secret is never right."""
+    return bool(secret) and hmac.compare_digest(given.encode(), secret.encode())
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON in a body. Raises ValueError, whatever is wrong with it."""
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        raise ValueError("the body is not JSON") from None
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(*values: object) -> str | None:
+    """The first that is text or a whole number and not empty, as text."""
+    for value in values:
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value):
+            return str(value)
+    return None
+
+
+def required(name: str, value: str | None) -> str:
+    """The value. Raises ValueError that names the field when there is none."""
+    if value is None:
+        raise ValueError(f"`{name}` is missing")
+    return value
+
+
+def is_true(value: object) -> bool:
+    """True for true and for the text "true", as some vendors write it."""
+    return value is True or str(value).lower() == "true"
+
+
+def naive_utc(at: datetime) -> datetime:
+    """UTC without a zone; a time without a zone was UTC already."""
+    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at

@@ -1,0 +1,117 @@
+"""How fast we may call: the vendor's documented windows, and what its replies tell us.
+
+The unit is the vendor's pool, which several streams may share. Inside one process no window
+ever sees more calls than it allows, wherever it is laid over the calls.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from connectors.base import Reply, Window
+
+SHORTEST, LONGEST = 1.0, 900.0
+"""Seconds a vendor can make us wait for one answer, whatever it asks for."""
+
+TOO_MANY = 429
+
+
+@dataclass
+class _Pool:
+    calls: list[deque[float]]
+    shut_until: float = float("-inf")
+    refusals: int = 0
+
+
+@dataclass
+class Limiter:
+    """Waits for a free place in every window of a pool. Safe to use from several threads.
+
+    `clock` is monotonic seconds, `wall` epoch seconds (for reset headers), `jitter` 0..1.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    wall: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+    _pools: dict[str, _Pool] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def acquire(self, pool: str, windows: Sequence[Window], patience: float = LONGEST) -> float:
+        """Take one call's place, sleeping until there is one; the seconds waited.
+
+        Returns -1 at once, and takes nothing, when the wait would be longer than `patience`.
+        """
+        waited = 0.0
+        while True:
+            with self._lock:
+                wait = self._try(self._pool(pool, windows), windows)
+            if wait <= 0:
+                return waited
+            if waited + wait > patience:
+                return -1.0
+            self.sleep(wait)
+            waited += wait
+
+    def _pool(self, name: str, windows: Sequence[Window]) -> _Pool:
+        if name not in self._pools:
+            self._pools[name] = _Pool([deque(maxlen=window.calls) for window in windows])
+        return self._pools[name]
+
+    def _try(self, pool: _Pool, windows: Sequence[Window]) -> float:
+        """Take a place and return 0, or the seconds until there may be one."""
+        now = self.clock()
+        wait = pool.shut_until - now
+        for window, calls in zip(windows, pool.calls, strict=True):
+            if len(calls) == window.calls:
+                wait = max(wait, calls[0] + window.seconds - now)
+        if wait <= 0:
+            for calls in pool.calls:
+                calls.append(now)
+        return wait
+
+    def heed(self, pool: str, windows: Sequence[Window], reply: Reply) -> None:
+        """Shut the pool for as long as the reply asks, between 1 s and 15 min."""
+        with self._lock:
+            state = self._pool(pool, windows)
+            asked = self._asked(reply.headers)
+            if reply.status == TOO_MANY:
+                state.refusals += 1
+                asked = self._backoff(state.refusals) if asked is None else asked
+            else:
+                state.refusals = 0
+                if reply.headers.get("x-ratelimit-remaining") != "0":
+                    return
+            if asked is not None:
+                wait = min(max(asked, SHORTEST), LONGEST)
+                state.shut_until = max(state.shut_until, self.clock() + wait)
+
+    def _asked(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds the headers ask us to wait; None when they say nothing we can read."""
+        for name in ("retry-after", "x-ratelimit-retry-after"):
+            seconds = _number(headers.get(name))
+            if seconds is not None:
+                return seconds
+        reset = _number(headers.get("x-ratelimit-reset"))
+        return None if reset is None else reset - self.wall()
+
+    def pause(self, attempt: int) -> None:
+        """Sleep before the next attempt: about 2, 4, 8, ... seconds, at random a little less."""
+        self.sleep(min(self._backoff(attempt), LONGEST))
+
+    def _backoff(self, refusals: int) -> float:
+        return float(2 ** min(refusals, 10)) * (0.5 + self.jitter() / 2)
+
+
+def _number(text: str | None) -> float | None:
+    """A finite number; NaN and infinity are not."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None

@@ -1,0 +1,147 @@
+"""The profile lane of the delivery loop: upserts, at least once, each ends in one receipt.
+
+Every call is idempotent, so whatever did not surely end is tried again: after a pause when
+the vendor was in trouble, in halves when it refused a batch for one of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from connectors import failpoint
+from connectors.base import Receipt, Record, Request, Status
+from connectors.calls import Line, Target, Totals, all_of
+from connectors.errors import ConnectorError, FatalError, NotSentError, UnknownOutcomeError
+from connectors.limits import TOO_MANY, Limiter
+
+IN_FLIGHT = 4
+ATTEMPTS = 4
+_LATER = (408, 423, TOO_MANY)
+_SERVER_ERROR, _CLIENT_ERROR, _REDIRECT = 500, 400, 300
+_OPEN = (Status.NOT_SENT, Status.UNKNOWN)
+
+
+class ProfileSync:
+    """Iterate to run it: one receipt per record, in the records' order.
+
+    After the end, `totals` hold and `stopped` says why a run ended early, if it did: records
+    that were not yet taken from the input have no receipt and belong to the next run.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        stream: str,
+        records: Iterable[Record],
+        limiter: Limiter | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        """Raises ConfigurationError when the destination has no such stream."""
+        self.totals = Totals()
+        self._line = Line(target.destination.name, target, limiter or Limiter())
+        self._stream = self._line.stream(stream)
+        self._records = iter(records)
+        self._in_flight = in_flight
+
+    @property
+    def stopped(self) -> ConnectorError | None:
+        """Why nothing more was sent, or None."""
+        return self._line.error
+
+    def __iter__(self) -> Iterator[Receipt]:
+        with ThreadPoolExecutor(self._in_flight) as pool:
+            while not self.stopped and (window := self._window()):
+                for receipts in pool.map(self._settle, window):
+                    for receipt in receipts:
+                        self.totals.count(receipt.status)
+                        yield receipt
+        self.totals.check()
+
+    def _window(self) -> list[list[Record]]:
+        window = []
+        for _ in range(self._in_flight):
+            batch = list(islice(self._records, self._stream.batch_size))
+            if not batch:
+                break
+            self.totals.extracted += len(batch)
+            window.append(batch)
+        return window
+
+    def _settle(self, records: Sequence[Record]) -> list[Receipt]:
+        """Try until every record has a verdict or the attempts are used up."""
+        verdicts: dict[str, Receipt] = {}
+        left = list(records)
+        for attempt in range(1, ATTEMPTS + 1):
+            verdicts.update((receipt.key, receipt) for receipt in self._attempt(left))
+            left = [record for record in left if verdicts[record.key].status in _OPEN]
+            if not left or self.stopped:
+                break
+            if attempt < ATTEMPTS:
+                self._line.limiter.pause(attempt)
+        return [_final(verdicts[record.key]) for record in records]
+
+    def _attempt(self, records: Sequence[Record]) -> list[Receipt]:
+        """One call for the records, and more for the parts of a batch that was refused."""
+        request, verdicts = self._line.build(self._stream, records)
+        if request is None:
+            return verdicts
+        answers, is_worth_splitting = self._call(request)
+        if not is_worth_splitting:
+            return verdicts + answers
+        is_open = {receipt.key for receipt in answers if receipt.status in _OPEN}
+        verdicts += [receipt for receipt in answers if receipt.key not in is_open]
+        for part in _parts(request.records, is_open):
+            verdicts += self._attempt(part)
+        return verdicts
+
+    def _call(self, request: Request) -> tuple[list[Receipt], bool]:
+        """The verdicts, and whether calls for fewer records would tell more."""
+        try:
+            self._line.acquire(self._stream)
+            failpoint.hit("sync.call.before")
+            reply = self._line.post(self._stream, request)
+            failpoint.hit("sync.call.after")
+        except UnknownOutcomeError as error:
+            return all_of(request.records, Status.UNKNOWN, str(error)), False
+        except (NotSentError, FatalError) as error:
+            return all_of(request.records, Status.NOT_SENT, str(error)), False
+        answers = self._line.destination.parse(request, reply)
+        if reply.status in _LATER or reply.status >= _SERVER_ERROR:
+            return answers, False
+        if reply.status < _REDIRECT and all(a.status is Status.UNKNOWN for a in answers):
+            self._line.failed(answers[0].reason)
+        is_open = any(answer.status in _OPEN for answer in answers)
+        return answers, is_open and len(answers) > 1 and self._may_split(reply.status)
+
+    def _may_split(self, status: int) -> bool:
+        return not self.stopped and (status < _CLIENT_ERROR or self._stream.splits_on_400)
+
+
+def sync_profiles(
+    target: Target,
+    stream: str,
+    records: Iterable[Record],
+    limiter: Limiter | None = None,
+    in_flight: int = IN_FLIGHT,
+) -> ProfileSync:
+    """Bring the records to the destination; iterate over the result to run it."""
+    return ProfileSync(target, stream, records, limiter, in_flight)
+
+
+def _parts(records: Sequence[Record], is_open: set[str]) -> list[list[Record]]:
+    """The undecided records: in halves when they are all, else together."""
+    left = [record for record in records if record.key in is_open]
+    if len(left) < len(records):
+        return [left]
+    middle = len(left) // 2
+    return [left[:middle], left[middle:]]
+
+
+def _final(receipt: Receipt) -> Receipt:
+    """A record that was never sent ends as skipped; the next run finds it again."""
+    if receipt.status is not Status.NOT_SENT:
+        return receipt
+    reason = f"not sent: {receipt.reason}"
+    return Receipt(receipt.key, Status.SKIPPED, reason, receipt.http_status)
