@@ -28,7 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from decision_engine.build import build
 from decision_engine.errors import StepError
-from decision_engine.delivery import deliver_all, next_due
+from decision_engine.delivery import Delivery, open_delivery
 from decision_engine.inbound import load_log
 from decision_engine.loop import run
 from decision_engine.market import Market
@@ -130,9 +130,10 @@ def live(workspace: Workspace, world: World, truth: Truth, days: int, console: C
         append_raw(workspace, world.market.reference())
     with progress_bar(console) as bar:
         task = bar.add_task("", total=days)
-        for day in range(days):
-            totals = live_day(workspace, world, truth, day)
-            bar.update(task, advance=1, description=f"day {day + 1}/{days} · {totals}")
+        with open_delivery(workspace, midnight(0)) as delivery:
+            for day in range(days):
+                totals = live_day(workspace, world, truth, delivery, day)
+                bar.update(task, advance=1, description=f"day {day + 1}/{days} · {totals}")
         bar.update(task, description="last build with every dbt test")
         end = midnight(days)
         with world.timed("build"):
@@ -142,19 +143,19 @@ def live(workspace: Workspace, world: World, truth: Truth, days: int, console: C
             learn_all(workspace, end)
 
 
-def live_day(workspace: Workspace, world: World, truth: Truth, day: int) -> str:
+def live_day(workspace: Workspace, world: World, truth: Truth, delivery: Delivery, day: int) -> str:
     """One day: a round at midnight UTC, sends through the day, what people did, new raw rows."""
     now, tomorrow = midnight(day), midnight(day + 1)
     world.set_clock(now)
-    totals = run(workspace, now, quick=day > 0, seconds=world.seconds)
+    totals = run(workspace, now, quick=day > 0, delivery=delivery, seconds=world.seconds)
     with world.timed("market"):
         truth.observe(now)
     sent = 0
-    while (due := next_due(workspace)) is not None and due < tomorrow:
+    while (due := delivery.next_due()) is not None and due < tomorrow:
         moment = max(due, now)
         world.set_clock(moment)
         with world.timed("deliver"):
-            passed = deliver_all(workspace, moment, profiles=False)
+            passed = delivery.deliver(moment, profiles=False)
         sent += sum(row["accepted"] for row in passed["streams"].values())
     with world.timed("market"):
         world.read_messages()

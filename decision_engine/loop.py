@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from decision_engine.batch import decide_all
 from decision_engine.build import Progress, build
-from decision_engine.delivery import deliver_all, dispatch
+from decision_engine.delivery import Delivery, open_delivery, require_real_clock
 from decision_engine.inbound import load_log
 from decision_engine.tables import RUNS
 from decision_engine.training import learn_all
@@ -33,22 +34,36 @@ def run(
     *,
     quick: bool = False,
     progress: Progress = lambda _: None,
+    delivery: Delivery | None = None,
     seconds: MutableMapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """One round for the date of `as_of` (UTC); what each step did.
 
     `quick` builds only the models that change daily and leaves the dbt tests out.
-    `seconds`, when given, is added to by step.
+    `delivery` is one that is open already; `seconds`, when given, is added to by step.
     """
-    slot = as_of.date().isoformat()
+    require_real_clock(workspace, as_of)
+    with nullcontext(delivery) if delivery else open_delivery(workspace, as_of) as opened:
+        return _round(workspace, as_of, quick, progress, opened, seconds)
+
+
+def _round(
+    workspace: Workspace,
+    now: datetime,
+    quick: bool,
+    progress: Progress,
+    delivery: Delivery,
+    seconds: MutableMapping[str, float] | None,
+) -> dict[str, Any]:
+    slot = now.date().isoformat()
     done = finished_steps(workspace, slot)
-    as_of = done.get("build", (as_of, {}))[0]
+    as_of = done.get("build", (now, {}))[0]
     works: dict[str, Callable[[], dict[str, Any]]] = {
         "build": lambda: build_step(workspace, as_of, quick, progress),
         "learn": lambda: learn_all(workspace, as_of),
         "decide": lambda: decide_all(workspace, as_of, progress=progress),
-        "dispatch": lambda: dispatch(workspace, slot, as_of),
-        "deliver": lambda: deliver_all(workspace, as_of, progress=progress),
+        "dispatch": lambda: dict(delivery.dispatch(slot, now)),
+        "deliver": lambda: delivery.deliver(now, progress=progress),
     }
     totals: dict[str, Any] = {}
     for step in STEPS:

@@ -102,6 +102,7 @@ POLICY_STATES = pa.schema(
     }
 )
 LOADED_SEGMENTS = pa.schema({"segment": _BIG, "events": _BIG})
+JOURNAL_POSITION = pa.schema({"position": _BIG})
 RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT})
 
 ENGINE_TABLES: dict[str, pa.Schema] = {
@@ -112,5 +113,6 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "inbound_events": INBOUND_EVENTS,
     "policy_states": POLICY_STATES,
     "loaded_segments": LOADED_SEGMENTS,
+    "journal_position": JOURNAL_POSITION,
     "runs": RUNS,
 }

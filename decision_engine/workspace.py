@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from connectors.base import Warehouse
@@ -79,14 +80,9 @@ class Workspace:
         finally:
             database.close()
 
-    @contextmanager
-    def journal(self) -> Iterator[Journal]:
-        """The open delivery journal; one process at a time."""
-        journal = Journal.open(self.state_folder / "journal")
-        try:
-            yield journal
-        finally:
-            journal.close()
+    def journal(self, now: datetime) -> Journal:
+        """The delivery journal, opened and repaired; one process at a time."""
+        return Journal(self.state_folder / "journal", now)
 
     @property
     def state_folder(self) -> Path:

@@ -1,0 +1,260 @@
+"""deliver over the warehouse: decisions become send intents, due intents are sent, profiles kept
+in step, receipts projected. The journal is the truth about sends; the warehouse has a copy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from connectors import failpoint
+from connectors.base import Warehouse
+from connectors.calls import Target, connected
+from connectors.deliver import deliver_sends
+from connectors.destinations import DESTINATIONS
+from connectors.errors import ConfigurationError, ConnectorError
+from connectors.journal import Journal
+from connectors.limits import Limiter
+from decision_engine.build import Progress
+from decision_engine.config import Destination
+from decision_engine.errors import StepError
+from decision_engine.gate import Gate
+from decision_engine.outbox import outbox_model, sync_outbox, waiting
+from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
+from decision_engine.workspace import Workspace
+
+MESSAGES = "messages"
+CLOCK_TOLERANCE = timedelta(minutes=5)
+_CHUNK = 10_000
+
+
+class Delivery:
+    """An open journal and the way to each destination. Use `open_delivery`."""
+
+    def __init__(self, workspace: Workspace, journal: Journal, targets: dict[str, Target]) -> None:
+        self.workspace = workspace
+        self.journal = journal
+        self.targets = targets
+        self.limiter = Limiter()
+
+    def dispatch(self, slot: str, as_of: datetime) -> dict[str, int]:
+        """Write the send intents of a slot's decisions that have not expired."""
+        with self.workspace.warehouse() as warehouse:
+            added = self.journal.add(intents(self.workspace, warehouse, slot, as_of))
+        return {"intents": added}
+
+    def deliver(
+        self, now: datetime, *, profiles: bool = True, progress: Progress = lambda _: None
+    ) -> dict[str, Any]:
+        """Send what is due; bring profiles up to date before it; project receipts.
+
+        StepError, after all is written down, when a destination could not go on.
+        """
+        streams: dict[str, dict[str, int]] = {}
+        problems: list[ConnectorError] = []
+        with self.workspace.warehouse() as warehouse:
+            if profiles:
+                self._profiles(warehouse, now, streams, problems, progress)
+            self._sends(warehouse, now, streams, problems)
+            project_receipts(self.workspace, warehouse, self.journal)
+        if problems:
+            raise StepError("\n".join(dict.fromkeys(str(p) for p in problems)))
+        return {"streams": streams}
+
+    def _profiles(
+        self,
+        warehouse: Warehouse,
+        now: datetime,
+        streams: dict[str, dict[str, int]],
+        problems: list[ConnectorError],
+        progress: Progress,
+    ) -> None:
+        for name, target in self.targets.items():
+            kind = self.workspace.project.destinations[name].kind
+            if warehouse.columns(outbox_model(self.workspace, kind)) is None:
+                raise StepError(f"{outbox_model(self.workspace, kind)} does not exist; run build")
+            totals, stopped = sync_outbox(
+                self.workspace, warehouse, name, target, now, self.limiter
+            )
+            streams[f"{name} profiles"] = {**totals, "not_sent": 0}
+            problems += [stopped] if stopped else []
+            progress(f"{name} profiles")
+
+    def _sends(
+        self,
+        warehouse: Warehouse,
+        now: datetime,
+        streams: dict[str, dict[str, int]],
+        problems: list[ConnectorError],
+    ) -> None:
+        due = [intent["customer_id"] for intent in self.journal.due(now)]
+        if not due:
+            return
+        gate = Gate(self.workspace, warehouse, self.journal, due)
+        run = deliver_sends(self.journal, self.targets, gate, lambda: now, self.limiter)
+        totals = run.totals
+        streams[MESSAGES] = {
+            "extracted": totals.extracted + run.waiting,
+            "accepted": totals.accepted,
+            "rejected": totals.rejected,
+            "skipped": totals.skipped,
+            "unknown": totals.unknown,
+            "not_sent": run.waiting,
+        }
+        problems += run.stopped.values()
+
+    def next_due(self) -> datetime | None:
+        """When the next waiting message is meant to leave."""
+        return self.journal.next_due()
+
+    def preview(self, now: datetime) -> dict[str, Any]:
+        """What `deliver` would do now; nothing is sent and nothing changes."""
+        streams = {}
+        with self.workspace.warehouse() as warehouse:
+            for name in self.targets:
+                n = waiting(self.workspace, warehouse, name)
+                streams[f"{name} profiles"] = _only_extracted(n)
+            due = list(self.journal.due(now))
+            gate = Gate(self.workspace, warehouse, self.journal, [i["customer_id"] for i in due])
+            skipped = sum(gate(intent, now) is not None for intent in due)
+        streams[MESSAGES] = {**_only_extracted(len(due)), "skipped": skipped}
+        return {"streams": streams}
+
+
+def _only_extracted(n: int) -> dict[str, int]:
+    zeros = dict.fromkeys(("accepted", "rejected", "skipped", "unknown", "not_sent"), 0)
+    return {"extracted": n, **zeros}
+
+
+@contextmanager
+def open_delivery(workspace: Workspace, now: datetime) -> Iterator[Delivery]:
+    """The journal and all destinations, ready. ConfigurationError for a missing key."""
+    with ExitStack() as stack:
+        targets = {
+            name: stack.enter_context(
+                connected(DESTINATIONS[d.kind], d.url, workspace.api_key(name))
+            )
+            for name, d in workspace.project.destinations.items()
+        }
+        journal = stack.enter_context(workspace.journal(now))
+        yield Delivery(workspace, journal, targets)
+
+
+def deliver_all(
+    workspace: Workspace,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """One delivery pass of a project; totals by stream."""
+    require_real_clock(workspace, now)
+    with open_delivery(workspace, now) as delivery:
+        return delivery.preview(now) if dry_run else delivery.deliver(now, progress=progress)
+
+
+def require_real_clock(workspace: Workspace, now: datetime) -> None:
+    """Another time than the present may only be delivered to a sandbox on this machine."""
+    present = datetime.now(UTC).replace(tzinfo=None)
+    if abs(now - present) <= CLOCK_TOLERANCE:
+        return
+    real = [n for n, d in workspace.project.destinations.items() if not is_local(d)]
+    if real:
+        raise ConfigurationError(
+            f"delivering as of {now:%Y-%m-%d %H:%M} is for the sandbox only,"
+            f" but {', '.join(real)} is a real destination; leave --as-of out"
+        )
+
+
+def is_local(destination: Destination) -> bool:
+    """Whether a destination's URL is on this machine."""
+    host = urlsplit(destination.url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def intents(
+    workspace: Workspace, warehouse: Warehouse, slot: str, as_of: datetime
+) -> Iterator[dict[str, Any]]:
+    """The send intents of a slot: every decision to send that has not expired."""
+    query = (
+        "select d.decision_id, d.customer_id, d.agent, d.action, d.channel, d.creative,"
+        " d.incentive, d.is_promotional, d.send_at, d.expires_at, c.external_id, c.time_zone"
+        f" from {workspace.engine('decisions')} d"
+        f" join {workspace.model('dim_customers')} c using (customer_id)"
+        " where d.slot = ? and d.action <> 'no_action' and d.expires_at > ?"
+        " order by d.send_at, d.decision_id"
+    )
+    for batch in warehouse.query(query, [slot, as_of]):
+        for row in batch.to_pylist():
+            yield intent_of(workspace, row)
+
+
+def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
+    """One decision as a send intent. It holds no address: the vendor knows the person."""
+    creative = workspace.creatives[row["creative"]]
+    return {
+        "send_key": send_key(workspace.project.project, row),
+        "decision_id": row["decision_id"],
+        "customer_id": row["customer_id"],
+        "external_id": row["external_id"],
+        "destination": workspace.project.channels[row["channel"]],
+        "stream": MESSAGES,
+        "channel": row["channel"],
+        "agent": row["agent"],
+        "action": row["action"],
+        "campaign_id": creative.campaign_id,
+        "is_promotional": row["is_promotional"],
+        "time_zone": row["time_zone"],
+        "fields": {
+            "agent": row["agent"],
+            "creative": row["creative"],
+            "incentive": row["incentive"],
+            "subject": creative.subject,
+        },
+        "send_at": row["send_at"].isoformat(),
+        "expires_at": row["expires_at"].isoformat(),
+    }
+
+
+def send_key(project: str, row: dict[str, Any]) -> str:
+    """SHA-256 of what makes a send the same send; no run id, attempt or clock is in it."""
+    parts = (project, row["decision_id"], row["customer_id"], row["channel"], "0")
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def project_receipts(workspace: Workspace, warehouse: Warehouse, journal: Journal) -> int:
+    """Copy the journal's new receipts into the warehouse, exactly once; how many."""
+    table = workspace.engine("journal_position")
+    found = warehouse.rows(f"select max(position) from {table}")
+    position, copied = int(found[0][0] or 0), 0
+    pending: list[dict[str, Any]] = []
+    for position, row in journal.receipts(after=position):  # noqa: B007
+        pending.append(row)
+        if len(pending) == _CHUNK:
+            copied += _copy(workspace, warehouse, pending, position)
+            pending = []
+    if pending:
+        copied += _copy(workspace, warehouse, pending, position)
+    return copied
+
+
+def _copy(
+    workspace: Workspace, warehouse: Warehouse, rows: list[dict[str, Any]], position: int
+) -> int:
+    mark = pa.Table.from_pylist([{"position": position}], schema=JOURNAL_POSITION)
+    with warehouse.transaction():
+        warehouse.append(workspace.engine("receipts"), pa.Table.from_pylist(rows, schema=RECEIPTS))
+        failpoint.hit("project.receipts.before_commit")
+        warehouse.rows(f"delete from {workspace.engine('journal_position')}")
+        warehouse.append(workspace.engine("journal_position"), mark)
+    failpoint.hit("project.receipts.after_commit")
+    return len(rows)

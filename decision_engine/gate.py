@@ -1,0 +1,79 @@
+"""The send boundary: may this message leave now? Asked again for every intent.
+
+The answer comes from the profiles, corrected by what is fresher than they are: opt-outs in the
+inbound log that are not loaded yet, and sends the journal has made since the profiles were built.
+It can only take a send away, never change a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from connectors.base import Warehouse
+from connectors.journal import Journal
+from decision_engine.epochs import FEATURES
+from decision_engine.guardrails import at_send, columns_of
+from decision_engine.inbound import fresh_refusals
+from decision_engine.workspace import Workspace
+
+MAX_PROFILE_AGE = timedelta(hours=48)
+"""Profiles older than this are no ground for a send."""
+
+STALE = "stale_profiles"
+
+
+class Gate:
+    """A `SendGate` over the profiles of the given customers, as they are when it is made."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        warehouse: Warehouse,
+        journal: Journal,
+        customer_ids: Sequence[str],
+    ) -> None:
+        self.workspace = workspace
+        self.journal = journal
+        self.refusals = fresh_refusals(workspace, warehouse)
+        self.profiles = _profiles(workspace, warehouse, customer_ids)
+
+    def __call__(self, intent: Mapping[str, Any], now: datetime) -> str | None:
+        """None to send, or the reason to skip."""
+        profile = self.profiles.get(intent["customer_id"])
+        if profile is not None and now - profile["as_of"] > MAX_PROFILE_AGE:
+            return STALE
+        fresh = self.fresh(intent, profile) if profile is not None else None
+        return at_send(intent, fresh, self.workspace.project, now, self.workspace.is_stopped)
+
+    def fresh(self, intent: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+        """The profile with newer opt-outs and newer sends worked in."""
+        facts = dict(profile)
+        for channel in self.refusals.get(intent["external_id"], ()):
+            facts[f"consent_{channel}"] = False
+        for send in self.journal.recent_sends(intent["customer_id"], facts.pop("as_of")):
+            for name in _counters(send.channel):
+                if facts.get(name) is not None:
+                    facts[name] += 1
+        return facts
+
+
+def _counters(channel: str) -> list[str]:
+    return [f"{prefix}sends_{days}d" for prefix in ("", f"{channel}_") for days in (1, 7, 30)]
+
+
+def _profiles(
+    workspace: Workspace, warehouse: Warehouse, customer_ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    wanted = {
+        c for a in workspace.agents for c in columns_of(workspace.catalog(a), workspace.project)
+    }
+    names = ["customer_id", "as_of", *sorted(wanted)]
+    columns = ", ".join(f'"{n}"' for n in names)
+    rows = warehouse.rows(
+        f"select {columns} from {workspace.model(FEATURES)}"
+        " where customer_id in (select unnest(?))",
+        [list(customer_ids)],
+    )
+    return {row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in rows}
