@@ -80,8 +80,8 @@ def _decision_id(data: Mapping[str, Any]) -> str | None:
 
 
 def _time(value: str) -> datetime:
-    """ "2026-03-01 09:00:00 +00:00"."""
+    """Like 2026-03-01 09:00:00 +00:00, which ISO 8601 writes without the second space."""
     try:
-        return events.naive_utc(datetime.fromisoformat(value.replace(" +", "+")))
+        return events.naive_utc(datetime.fromisoformat(value.replace(" +", "+").replace(" -", "-")))
     except (ValueError, OverflowError):
         raise ValueError("`createdAt` is not a time") from None
