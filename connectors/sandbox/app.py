@@ -86,7 +86,7 @@ async def _serve(state: State, settings: Settings, port: int, ready: Callable[[s
         host="127.0.0.1",
         port=port,
         http=_Protocol,
-        lifespan="off",
+        lifespan="on",
         access_log=False,
         log_level="critical",
         timeout_keep_alive=300,

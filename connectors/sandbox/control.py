@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +70,14 @@ def create_app(state: State, settings: Settings) -> Starlette:
         Iterable(state, settings.keys["iterable"], settings.limit_divisor),
         HubSpot(state, settings.keys["hubspot"], settings.limit_divisor),
     )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        control.close()
+
     return Starlette(
+        lifespan=lifespan,
         routes=[
             *(Mount(f"/{vendor.name}", VendorApp(vendor, state)) for vendor in vendors),
             Mount("/_sandbox", routes=control.routes()),
@@ -85,6 +93,11 @@ class Control:
         self._state = state
         self._settings = settings
         self._poster = webhooks.Poster(settings.webhooks) if settings.webhooks else None
+
+    def close(self) -> None:
+        """Stop posting."""
+        if self._poster is not None:
+            self._poster.close()
 
     def routes(self) -> list[Route]:
         """The endpoints under /_sandbox."""

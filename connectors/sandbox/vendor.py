@@ -136,11 +136,13 @@ class VendorApp:
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:
-    """The whole request body, or None when it is larger than `limit` bytes."""
+    """The whole request body; None when it breaks off or is larger than `limit` bytes."""
     chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         chunk = message.get("body", b"")
         size += len(chunk)
         if size <= limit:

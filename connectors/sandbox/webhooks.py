@@ -22,7 +22,7 @@ from connectors.sandbox.ledger import Entry
 CURRENTS_BATCH = 100
 ATTEMPTS = 6
 FIRST_WAIT = 0.05  # seconds; doubles at each attempt
-TIMEOUT = 30.0
+TIMEOUT = 10.0
 CONNECTIONS = 8
 
 Kind = Literal["open", "click", "unsubscribe", "complaint", "bounce", "delivered"]
@@ -196,6 +196,7 @@ class Poster:
         self._host, self._port = parts.hostname, parts.port
         self._path = parts.path.rstrip("/")
         self._wait = wait
+        self._is_closed = False
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="webhooks")
 
@@ -207,11 +208,14 @@ class Poster:
         return sum(n for n, ok in done if ok), sum(n for n, ok in done if not ok)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Give up what is not posted yet."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _deliver(self, post: Post) -> tuple[int, bool]:
         for attempt in range(ATTEMPTS):
+            if self._is_closed:
+                break
             if attempt:
                 self._wait(FIRST_WAIT * 2 ** (attempt - 1))
             if 200 <= self._call(post) < 300:
