@@ -46,7 +46,7 @@ final as (
         messages.preferred_channel,
         {% for c in channels %}
         cast(coalesce(messages.{{ c }}_clicks, 0) + 1 as double precision) / (
-            coalesce(messages.{{ c }}_other_sends, 0) + coalesce(sends.{{ c }}_sends, 0) + 10
+            coalesce(messages.{{ c }}_other_sends, 0) + coalesce(decisions.{{ c }}_sends, 0) + 10
         ) as {{ c }}_click_rate,
         {% endfor %}
         coalesce(support.open_complaints, 0) = 1 as has_open_complaint,
@@ -56,11 +56,11 @@ final as (
         decisions.last_channel,
         decisions.last_incentive,
         {{ nextmove.days_since('decisions.last_decision_at') }} as days_since_last_decision,
-        {{ nextmove.days_since('sends.last_send_at') }} as days_since_last_send,
-        {{ nextmove.count_of('sends.step') }},
+        {{ nextmove.days_since('decisions.last_send_at') }} as days_since_last_send,
+        {{ nextmove.count_of('decisions.step') }},
         {% for column in ['sends', 'email_sends', 'push_sends', 'sms_sends'] %}
         {% for days in [1, 7, 30] %}
-        {{ nextmove.count_of('sends.' ~ column ~ '_' ~ days ~ 'd') }},
+        {{ nextmove.count_of('decisions.' ~ column ~ '_' ~ days ~ 'd') }},
         {% endfor %}
         {% endfor %}
         customers.is_suppressed,
@@ -74,7 +74,7 @@ final as (
         {{ nextmove.count_of('crm.account_deals_won') }},
         crm.account_employees
     from customers
-    {% for name in ['web', 'messages', 'orders', 'support', 'intent', 'permissions', 'crm', 'decisions', 'sends'] %}
+    {% for name in ['web', 'messages', 'orders', 'support', 'intent', 'permissions', 'crm', 'decisions'] %}
     left join {{ ref('int_features__' ~ name) }} as {{ name }} on customers.customer_id = {{ name }}.customer_id
     {% endfor %}
 )

@@ -23,12 +23,21 @@ events as (
     where occurred_at <= {{ nextmove.as_of() }}
 ),
 
-external_ids as (
-    select * from {{ ref('int_identity__external_ids') }}
+identity as (
+    select * from {{ ref('int_identity__map') }}
 ),
 
-emails as (
-    select * from {{ ref('int_identity__map') }} where identifier_kind = 'email'
+-- What a vendor may echo: a user id, a customer_id, or one that was merged into another since.
+external_ids as (
+    select identifier_value as external_id, customer_id
+    from identity
+    where identifier_kind = 'user_id'
+    union all
+    select distinct customer_id as external_id, customer_id
+    from identity
+    union all
+    select old_customer_id as external_id, customer_id
+    from {{ ref('int_identity__merges') }}
 ),
 
 resolved as (
@@ -38,7 +47,8 @@ resolved as (
         coalesce(external_ids.customer_id, emails.customer_id) as customer_id
     from events
     left join external_ids on events.external_id = external_ids.external_id
-    left join emails on events.email = emails.identifier_value
+    left join identity as emails
+        on emails.identifier_kind = 'email' and events.email = emails.identifier_value
     where delivery = 1
 ),
 

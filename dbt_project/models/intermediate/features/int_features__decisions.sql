@@ -10,8 +10,42 @@ with ranked as (
             partition by customer_id order by decided_at desc, decision_id desc
         ) as recency
     from {{ ref('fct_decisions') }}
+),
+
+-- A send whose outcome is unknown counts: the message may well have arrived.
+sends as (
+    select send_key, customer_id, channel, max(attempted_at) as sent_at
+    from {{ ref('fct_deliveries') }}
+    where status in ('accepted', 'unknown')
+    group by 1, 2, 3
+),
+
+sent as (
+    select
+        customer_id as sent_to,
+        max(sent_at) as last_send_at,
+        cast(count(*) as integer) as step,
+        {% for channel in ['email', 'push', 'sms'] %}
+        sum(case when channel = '{{ channel }}' then 1 else 0 end) as {{ channel }}_sends,
+        {% for days in [1, 7, 30] %}
+        {{ nextmove.count_within('sent_at', 24 * days, "channel = '" ~ channel ~ "'") }} as {{ channel }}_sends_{{ days }}d,
+        {% endfor %}
+        {% endfor %}
+        {% for days in [1, 7, 30] %}
+        {{ nextmove.count_within('sent_at', 24 * days) }} as sends_{{ days }}d{{ ',' if not loop.last }}
+        {% endfor %}
+    from sends
+    group by 1
 )
 
-select customer_id, last_agent, last_action, last_channel, last_incentive, last_decision_at
+select
+    ranked.customer_id,
+    ranked.last_agent,
+    ranked.last_action,
+    ranked.last_channel,
+    ranked.last_incentive,
+    ranked.last_decision_at,
+    sent.*
 from ranked
-where recency = 1
+left join sent on ranked.customer_id = sent.sent_to
+where ranked.recency = 1

@@ -1,0 +1,73 @@
+{{ config(materialized='view') }}
+
+{% set named = {
+    'Signed Up': 'signup',
+    'Onboarding Step Completed': 'onboarding_step',
+    'Feature Used': 'feature_use'
+} %}
+
+with orders as (
+    select
+        'order' as event,
+        order_id as event_id,
+        customer_id,
+        cast(null as text) as decision_id,
+        cast(net_cents as double precision) / 100 as value,
+        false as is_machine,
+        ordered_at as occurred_at
+    from {{ ref('int_events__orders') }}
+    where status = 'paid'
+),
+
+messages as (
+    select
+        event_type as event,
+        event_key as event_id,
+        customer_id,
+        decision_id,
+        cast(1 as double precision) as value,
+        is_machine,
+        occurred_at
+    from {{ ref('int_events__messages') }}
+    where event_type in ('open', 'click', 'unsubscribe', 'complaint', 'bounce')
+),
+
+-- A visit is a session, however many pages it has.
+visits as (
+    select
+        'visit' as event,
+        coalesce(session_id, message_id) as event_id,
+        customer_id,
+        cast(null as text) as decision_id,
+        cast(1 as double precision) as value,
+        false as is_machine,
+        min(occurred_at) as occurred_at
+    from {{ ref('int_events__web') }}
+    where type in ('page', 'screen')
+    group by 1, 2, 3, 4, 5, 6
+),
+
+moments as (
+    select
+        case event
+            {% for name, outcome in named.items() %}
+            when '{{ name }}' then '{{ outcome }}'
+            {% endfor %}
+        end as event,
+        message_id as event_id,
+        customer_id,
+        cast(null as text) as decision_id,
+        cast(1 as double precision) as value,
+        false as is_machine,
+        occurred_at
+    from {{ ref('int_events__web') }}
+    where event in ('{{ named | join("', '") }}')
+)
+
+select * from orders
+union all
+select * from messages
+union all
+select * from visits
+union all
+select * from moments

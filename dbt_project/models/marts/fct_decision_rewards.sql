@@ -1,0 +1,89 @@
+with windows as (
+    select agent, max(window_hours) as window_hours
+    from {{ ref('stg_nextmove__agent_outcomes') }}
+    group by 1
+),
+
+contributions as (
+    select * from {{ ref('int_rewards__contributions') }}
+),
+
+rewards as (
+    select decision_id, sum(reward) as reward
+    from contributions
+    group by 1
+),
+
+sent as (
+    select distinct decision_id
+    from {{ ref('fct_deliveries') }}
+    where status in ('accepted', 'unknown')
+),
+
+decisions as (
+    select
+        decisions.*,
+        cast(coalesce(rewards.reward, 0) as double precision) as reward,
+        coalesce(windows.window_hours, 0) as window_hours,
+        {{ nextmove.hours_between('decisions.decided_at', nextmove.as_of()) }} as age_hours,
+        decisions.group_name in ('treatment', 'random')
+        and (decisions.action = 'no_action' or sent.decision_id is not null) as is_learnable
+    from {{ ref('fct_decisions') }} as decisions
+    left join windows on decisions.agent = windows.agent
+    left join rewards on decisions.decision_id = rewards.decision_id
+    left join sent on decisions.decision_id = sent.decision_id
+),
+
+-- The delays of everything that closed decisions have earned, and the ages of the open ones,
+-- on one line: the running sum at an age is what had arrived by then.
+timeline as (
+    select
+        contributions.agent,
+        contributions.delay_hours as hours,
+        abs(contributions.reward) as arrived,
+        null as open_id
+    from contributions
+    inner join decisions on contributions.decision_id = decisions.decision_id
+    where decisions.age_hours >= decisions.window_hours
+    union all
+    select agent, age_hours as hours, 0 as arrived, decision_id as open_id
+    from decisions
+    where age_hours < window_hours
+),
+
+curve as (
+    select
+        open_id,
+        sum(arrived) over (partition by agent order by hours) as arrived,
+        sum(arrived) over (partition by agent) as arrived_in_the_end
+    from timeline
+),
+
+shares as (
+    select
+        open_id as decision_id,
+        -- The two sums may differ in the last bit.
+        case when arrived < arrived_in_the_end then arrived / arrived_in_the_end else 1 end as share
+    from curve
+    where open_id is not null and arrived_in_the_end > 0
+)
+
+select
+    decisions.decision_id,
+    decisions.agent,
+    decisions.customer_id,
+    decisions.group_name,
+    decisions.action,
+    decisions.policy_version,
+    decisions.decided_at,
+    decisions.reward,
+    {{ dbt.dateadd('hour', 'decisions.window_hours', 'decisions.decided_at') }} as closes_at,
+    decisions.age_hours >= decisions.window_hours as is_closed,
+    decisions.age_hours,
+    cast(case
+        when decisions.age_hours >= decisions.window_hours then 1
+        else coalesce(shares.share, decisions.age_hours / decisions.window_hours)
+    end as double precision) as delay_weight,
+    decisions.is_learnable
+from decisions
+left join shares on decisions.decision_id = shares.decision_id

@@ -1,0 +1,72 @@
+with windows as (
+    select agent, event, max(window_hours) as window_hours
+    from {{ ref('stg_nextmove__agent_outcomes') }}
+    group by 1, 2
+),
+
+awaited as (
+    select
+        decisions.decision_id,
+        decisions.agent,
+        decisions.customer_id,
+        decisions.decided_at,
+        windows.event,
+        {{ dbt.dateadd('hour', 'windows.window_hours', 'decisions.decided_at') }} as closes_at
+    from {{ ref('fct_decisions') }} as decisions
+    inner join windows on decisions.agent = windows.agent
+),
+
+events as (
+    select * from {{ ref('int_events__outcomes') }}
+),
+
+-- Engagement with a message of ours belongs to the decision that sent it, or to none.
+carried as (
+    select
+        awaited.*, events.event_id, events.occurred_at, events.value, events.is_machine, 1 as choice
+    from events
+    inner join awaited
+        on events.decision_id = awaited.decision_id
+        and events.event = awaited.event
+        and events.occurred_at >= awaited.decided_at
+        and events.occurred_at < awaited.closes_at
+),
+
+-- Everything else belongs to the latest decision whose window it falls into.
+followed as (
+    select
+        awaited.*,
+        events.event_id,
+        events.occurred_at,
+        events.value,
+        events.is_machine,
+        row_number() over (
+            partition by events.event, events.event_id, events.customer_id
+            order by awaited.decided_at desc, awaited.decision_id desc
+        ) as choice
+    from events
+    inner join awaited
+        on events.customer_id = awaited.customer_id
+        and events.event = awaited.event
+        and events.occurred_at >= awaited.decided_at
+        and events.occurred_at < awaited.closes_at
+    where events.decision_id is null
+),
+
+attributed as (
+    select * from carried
+    union all
+    select * from followed where choice = 1
+)
+
+select
+    decision_id,
+    agent,
+    customer_id,
+    event,
+    event_id,
+    occurred_at,
+    {{ nextmove.hours_between('decided_at', 'occurred_at') }} as delay_hours,
+    value,
+    is_machine
+from attributed
