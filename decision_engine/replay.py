@@ -1,0 +1,70 @@
+"""A logged decision, made again from its own record.
+
+The record alone gives the action and the propensity. With the policy state it names, the raw
+features give the posterior too, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_engine.decide import choose
+from decision_engine.keys import keys_of, streams
+from decision_engine.policies import POLICIES
+from decision_engine.propensity import propensities
+from decision_engine.state import PolicyState
+from decision_engine.types import Floats, Ints, Reason, Reasons
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """n logged decisions of one agent, one list of k actions, one policy and one floor.
+
+    `decision_ids` (n,) 64 hex digits · `actions` the k action keys · `policy` its kind · `mean`,
+    `sd` (n, k), (n, 0) for `uniform` and `fixed` · `reasons` (n, k) · `p_agent` (n,) ·
+    `preference` the action indices of a fixed policy.
+    """
+
+    decision_ids: Sequence[str] | NDArray[Any]
+    actions: tuple[str, ...]
+    policy: str
+    floor: float
+    mean: Floats
+    sd: Floats
+    reasons: Reasons
+    p_agent: Floats
+    preference: Sequence[int] = (0,)
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """What the records give: `action` (n,), `p_action` (n,), `propensity` (n,)."""
+
+    action: Ints
+    p_action: Floats
+    propensity: Floats
+
+
+def replay(records: Records) -> Replayed:
+    """The same action as was logged, and its propensity to 1e-12, from the records alone.
+
+    Raises ValueError when a record has no eligible action or an unusable posterior.
+    """
+    eligible = records.reasons == Reason.ELIGIBLE
+    family = POLICIES[records.policy].FAMILY
+    law = (records.mean, records.sd, eligible, records.floor, family)
+    keys = keys_of(records.decision_ids)
+    action = choose(keys, *law, streams(records.actions), records.preference)
+    p = propensities(*law, records.preference)[np.arange(len(action)), action]
+    return Replayed(action, p, records.p_agent * p)
+
+
+def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
+    """The records with mean and sd computed again from the policy state and features x (n, d)."""
+    mean, sd = POLICIES[records.policy].posterior(state, records.actions, x)
+    return replace(records, mean=mean, sd=sd)
