@@ -1,5 +1,8 @@
-"""deliver over the warehouse: decisions become send intents, due intents are sent, profiles kept
-in step, receipts projected. The journal is the truth about sends; the warehouse has a copy."""
+"""deliver over the warehouse: decisions become send intents, what is due is sent.
+
+Profiles are kept in step, and receipts are projected into the warehouse: the journal is the
+truth about sends, the warehouse has a copy.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -235,15 +239,9 @@ def project_receipts(workspace: Workspace, warehouse: Warehouse, journal: Journa
     """Copy the journal's new receipts into the warehouse, exactly once; how many."""
     table = workspace.engine("journal_position")
     found = warehouse.rows(f"select max(position) from {table}")
-    position, copied = int(found[0][0] or 0), 0
-    pending: list[dict[str, Any]] = []
-    for position, row in journal.receipts(after=position):  # noqa: B007
-        pending.append(row)
-        if len(pending) == _CHUNK:
-            copied += _copy(workspace, warehouse, pending, position)
-            pending = []
-    if pending:
-        copied += _copy(workspace, warehouse, pending, position)
+    receipts, copied = journal.receipts(after=int(found[0][0] or 0)), 0
+    while chunk := list(islice(receipts, _CHUNK)):
+        copied += _copy(workspace, warehouse, [row for _, row in chunk], chunk[-1][0])
     return copied
 
 

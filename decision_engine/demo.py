@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from decision_engine.build import build
-from decision_engine.errors import StepError
 from decision_engine.delivery import Delivery, open_delivery
+from decision_engine.errors import StepError
 from decision_engine.inbound import load_log
 from decision_engine.loop import run
 from decision_engine.market import Market
@@ -214,8 +214,7 @@ def service(folder: Path, module: str, seed: int, *arguments: str) -> Iterator[s
         [sys.executable, "-m", module, "--port", "0", *state, *arguments], stdout=subprocess.PIPE
     )
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        line = process.stdout.readline() if process.stdout else b""
         if not line:
             raise StepError(f"{module} did not start")
         yield str(json.loads(line)["url"])

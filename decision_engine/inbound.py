@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from connectors import framed
 from connectors.base import Warehouse
+from decision_engine.service.rotation import close_segment
 from decision_engine.tables import INBOUND_EVENTS, LOADED_SEGMENTS
 from decision_engine.workspace import Workspace
 
@@ -19,12 +20,13 @@ REFUSALS = ("unsubscribe", "complaint")
 
 
 def load_log(workspace: Workspace) -> int:
-    """Load the log segments that were closed since last time; the number of new events.
+    """Load everything received until now; the number of new events.
 
     Events and the note that their segment is loaded go in one transaction, and an event
     that is already there (same vendor and id) is left out, so neither a restart nor a
     vendor's repetition counts anything twice.
     """
+    close_segment(workspace.inbound_log)
     loaded = 0
     with workspace.warehouse() as warehouse:
         for segment in _unloaded(workspace, warehouse):

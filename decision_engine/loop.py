@@ -43,27 +43,22 @@ def run(
     `delivery` is one that is open already; `seconds`, when given, is added to by step.
     """
     require_real_clock(workspace, as_of)
-    with nullcontext(delivery) if delivery else open_delivery(workspace, as_of) as opened:
-        return _round(workspace, as_of, quick, progress, opened, seconds)
-
-
-def _round(
-    workspace: Workspace,
-    now: datetime,
-    quick: bool,
-    progress: Progress,
-    delivery: Delivery,
-    seconds: MutableMapping[str, float] | None,
-) -> dict[str, Any]:
-    slot = now.date().isoformat()
+    workspace.require_keys()
+    slot, now = as_of.date().isoformat(), as_of
     done = finished_steps(workspace, slot)
     as_of = done.get("build", (now, {}))[0]
+
+    def with_delivery(work: Callable[[Delivery], dict[str, Any]]) -> dict[str, Any]:
+        # Held only while it is needed: others may send while dbt builds.
+        with nullcontext(delivery) if delivery else open_delivery(workspace, now) as opened:
+            return work(opened)
+
     works: dict[str, Callable[[], dict[str, Any]]] = {
         "build": lambda: build_step(workspace, as_of, quick, progress),
         "learn": lambda: learn_all(workspace, as_of),
         "decide": lambda: decide_all(workspace, as_of, progress=progress),
-        "dispatch": lambda: dict(delivery.dispatch(slot, now)),
-        "deliver": lambda: delivery.deliver(now, progress=progress),
+        "dispatch": lambda: with_delivery(lambda d: dict(d.dispatch(slot, now))),
+        "deliver": lambda: with_delivery(lambda d: d.deliver(now, progress=progress)),
     }
     totals: dict[str, Any] = {}
     for step in STEPS:

@@ -107,6 +107,11 @@ class Workspace:
         field = f"destinations.{destination}.api_key_env"
         return _secret(self.project.destinations[destination].api_key_env, field)
 
+    def require_keys(self) -> None:
+        """Every destination's key must be set. ConfigurationError otherwise."""
+        for name in self.project.destinations:
+            self.api_key(name)
+
     def webhook_keys(self) -> dict[str, str]:
         """Vendor name to the token its webhooks must carry, for destinations that have one."""
         return {

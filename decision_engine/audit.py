@@ -1,0 +1,167 @@
+"""Reading the record: why one decision was made, and the same decisions made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from connectors.base import Warehouse
+from decision_engine.arrow import matrix_of
+from decision_engine.epochs import initial_state, read_state
+from decision_engine.errors import StepError
+from decision_engine.explain import Explanation, explain
+from decision_engine.replay import Records, replay, with_posterior
+from decision_engine.state import PolicyState
+from decision_engine.workspace import Workspace
+
+TOLERANCE = 1e-12
+
+
+def explain_decision(workspace: Workspace, decision_id: str) -> Explanation:
+    """The decision in plain language. StepError when the id names none, or several."""
+    with workspace.warehouse_to_read() as warehouse:
+        record = one_decision(workspace, warehouse, decision_id)
+        plan = plans(workspace, warehouse)[record["epoch_id"]]
+        receipts = warehouse.rows(
+            f"select status, reason, at from {workspace.engine('receipts')}"
+            " where decision_id = ? order by at",
+            [record["decision_id"]],
+        )
+    rows = [dict(zip(("status", "reason", "at"), r, strict=True)) for r in receipts]
+    return explain(record, plan, workspace.creatives, rows)
+
+
+def one_decision(workspace: Workspace, warehouse: Warehouse, prefix: str) -> dict[str, Any]:
+    """The record of the one decision whose id begins so."""
+    found = [
+        row
+        for batch in warehouse.query(
+            f"select * from {workspace.engine('decisions')}"
+            " where starts_with(decision_id, ?) limit 2",
+            [prefix.lower()],
+        )
+        for row in batch.to_pylist()
+    ]
+    if len(found) != 1:
+        what = "no decision" if not found else "more than one decision"
+        raise StepError(f"{what} has an id that begins with {prefix!r}")
+    return {**found[0], "facts": json.loads(found[0]["facts"])}
+
+
+def plans(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
+    """Epoch id to what was frozen in it."""
+    rows = warehouse.rows(f"select epoch_id, plan from {workspace.engine('epochs')}")
+    return {epoch: json.loads(plan) for epoch, plan in rows}
+
+
+def replay_decisions(workspace: Workspace, ids: Sequence[str], sample: int) -> dict[str, Any]:
+    """Make logged decisions again, from the record and from the policy state; what differed.
+
+    Without ids, a fixed sample (the first ones by id, which are as good as random).
+    """
+    report = {
+        "decisions": 0,
+        "different_action": 0,
+        "different_propensity": 0,
+        "different_posterior": 0,
+        "largest_difference": 0.0,
+    }
+    with workspace.warehouse_to_read() as warehouse:
+        frozen = plans(workspace, warehouse)
+        states: dict[tuple[str, str], PolicyState] = {}
+        for table in groups_of(logged(workspace, warehouse, ids, sample)):
+            add(report, workspace, warehouse, frozen, states, table)
+    if ids and report["decisions"] < len(ids):
+        raise StepError(f"only {report['decisions']} of {len(ids)} decisions were found")
+    return report
+
+
+def logged(workspace: Workspace, warehouse: Warehouse, ids: Sequence[str], sample: int) -> pa.Table:
+    """The records to make again."""
+    table = workspace.engine("decisions")
+    if ids:
+        query = partial(
+            warehouse.query,
+            f"select * from {table} where list_contains(?, decision_id)",
+            [[i.lower() for i in ids]],
+        )
+    else:
+        query = partial(
+            warehouse.query, f"select * from {table} order by decision_id limit ?", [sample]
+        )
+    batches = list(query())
+    return pa.Table.from_batches(batches) if batches else pa.table({})
+
+
+def groups_of(table: pa.Table) -> Iterator[pa.Table]:
+    """The records in parts that share epoch, agent and group: one policy and one floor each."""
+    if not table.num_rows:
+        return
+    columns = ["epoch_id", "agent", "group_name"]
+    for row in table.select(columns).group_by(columns).aggregate([]).to_pylist():
+        mask = np.ones(table.num_rows, dtype=bool)
+        for column in columns:
+            mask &= np.array(table[column].to_pylist()) == row[column]
+        yield table.filter(pa.array(mask)).combine_chunks()
+
+
+def add(
+    report: dict[str, Any],
+    workspace: Workspace,
+    warehouse: Warehouse,
+    frozen: dict[str, Any],
+    states: dict[tuple[str, str], PolicyState],
+    table: pa.Table,
+) -> None:
+    """Make one part again and count what differs."""
+    first = {c: table[c][0].as_py() for c in ("epoch_id", "agent", "group_name", "policy_version")}
+    plan = frozen[first["epoch_id"]]["agents"][first["agent"]]
+    policy = plan["policies"][first["group_name"]]
+    actions = tuple(a["key"] for a in plan["actions"])
+    has_posterior = policy["family"] in ("gaussian", "beta")
+    records = Records(
+        decision_ids=table["decision_id"].to_pylist(),
+        actions=actions,
+        policy=policy["kind"],
+        floor=policy["floor"],
+        mean=_matrix(table, "mean") if has_posterior else np.empty((table.num_rows, 0)),
+        sd=_matrix(table, "sd") if has_posterior else np.empty((table.num_rows, 0)),
+        reasons=_matrix(table, "reasons").astype(np.uint8),
+        p_agent=table["p_agent"].to_numpy(),
+        preference=policy["preference"],
+    )
+    again = replay(records)
+    before = table["action"].to_pylist()
+    report["decisions"] += table.num_rows
+    report["different_action"] += sum(
+        actions[i] != key for i, key in zip(again.action, before, strict=True)
+    )
+    off = np.abs(again.propensity - table["propensity"].to_numpy())
+    report["different_propensity"] += int((off > TOLERANCE).sum())
+    report["largest_difference"] = max(report["largest_difference"], float(off.max()))
+    if has_posterior:
+        key = first["agent"], first["policy_version"]
+        if key not in states:
+            states[key] = state_of(workspace, warehouse, *key)
+        made = with_posterior(records, states[key], _matrix(table, "x"))
+        same = (made.mean == records.mean).all(axis=1) & (made.sd == records.sd).all(axis=1)
+        report["different_posterior"] += int((~same).sum())
+
+
+def _matrix(table: pa.Table, column: str) -> Any:
+    return matrix_of(table[column].combine_chunks())
+
+
+def state_of(workspace: Workspace, warehouse: Warehouse, agent: str, version: str) -> PolicyState:
+    """The state of a version; the prior, which is not stored, when its version is the prior's."""
+    state = read_state(workspace, warehouse, agent, version) or initial_state(
+        workspace.agents[agent], workspace.catalog(agent)
+    )
+    if state.version != version:
+        raise StepError(f"policy state {version} of {agent} is not in the warehouse any more")
+    return state
