@@ -1,0 +1,384 @@
+"""Each guardrail at both of its edges, their order, daylight saving, and the send boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decision_engine.config import Cap, Destination, Group, Project, QuietHours, Warehouse
+from decision_engine.errors import MissingColumnError
+from decision_engine.guardrails import REASON_NAMES, at_send, columns_of, reasons, send_at
+from decision_engine.send_times import zone_of
+from decision_engine.types import Action, Catalog, Contexts, Epoch, Reason, column_of
+
+NOON = datetime(2026, 1, 15, 12, 0)
+NONE = Action("no_action")
+PROMO = Action("promo", "email", is_promotional=True)
+TIP = Action("tip", "email")
+PUSH = Action("push", "push", is_promotional=True)
+SMS = Action("sms", "sms", is_promotional=True)
+SORRY = Action("sorry", "email", is_resolution=True)
+GOLD = Action("gold", "email", eligible_if="tier = 'gold'")
+CATALOG = Catalog((NONE, PROMO, TIP, PUSH, SMS, SORRY, GOLD))
+
+PERSON: Mapping[str, Any] = {
+    "is_suppressed": False,
+    "has_open_complaint": False,
+    "consent_email": True, "consent_push": True, "consent_sms": True,
+    "has_email": True, "has_push": True, "has_phone": True,
+    "time_zone": "Europe/London",
+    "tier": "gold",
+    "sends_1d": 0, "sends_7d": 0, "sends_30d": 0, "sms_sends_7d": 0,
+}  # fmt: skip
+CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"))
+
+
+def project(quiet: QuietHours | None = None, caps: tuple[Cap, ...] = CAPS) -> Project:
+    return Project(
+        "shop", "0123456789abcdef", Warehouse(), (), {"email": "mailer"},
+        {"mailer": Destination("iterable", "http://x", "KEY")}, (Group("treatment", 1.0),),
+        caps=caps, quiet_hours=quiet or QuietHours(),
+    )  # fmt: skip
+
+
+def epoch(as_of: datetime = NOON, kill_switch: bool = False) -> Epoch:
+    return Epoch("e", "2026-01-15", as_of, "build", "digest", kill_switch)
+
+
+def people(*changes: Mapping[str, Any]) -> Contexts:
+    rows = [{**PERSON, **change} for change in changes]
+    ids = np.array([f"c{i}" for i in range(len(rows))], dtype=object)
+    return Contexts(ids, {name: column_of([row[name] for row in rows]) for name in PERSON})
+
+
+def blocked(
+    change: Mapping[str, Any], settings: Project | None = None, moment: Epoch | None = None
+) -> dict[str, str]:
+    """Action -> reason, for the actions that one person may not get."""
+    codes = reasons(people(change), CATALOG, settings or project(), moment or epoch())[0]
+    return {
+        action.key: REASON_NAMES[int(code)]
+        for action, code in zip(CATALOG.actions, codes, strict=True)
+        if code
+    }
+
+
+MESSAGES = ("promo", "tip", "push", "sms", "sorry", "gold")
+EMAILS = ("promo", "tip", "sorry", "gold")
+NO_CASE = {"sorry": "not_eligible"}
+"""A person without a complaint is no case for a resolution, whatever else holds."""
+
+
+def blocks(reason: str, *actions: str) -> dict[str, str]:
+    return {**dict.fromkeys(actions, reason), **NO_CASE}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, NO_CASE),
+        ({"is_suppressed": True}, dict.fromkeys(MESSAGES, "suppressed")),
+        ({"is_suppressed": None}, dict.fromkeys(MESSAGES, "suppressed")),
+        ({"consent_email": False}, dict.fromkeys(EMAILS, "no_consent")),
+        ({"consent_email": None}, dict.fromkeys(EMAILS, "no_consent")),
+        ({"consent_push": False}, blocks("no_consent", "push")),
+        ({"consent_sms": None}, blocks("no_consent", "sms")),
+        ({"has_email": False}, dict.fromkeys(EMAILS, "unreachable")),
+        ({"has_email": None}, dict.fromkeys(EMAILS, "unreachable")),
+        ({"has_push": False}, blocks("unreachable", "push")),
+        ({"has_phone": False}, blocks("unreachable", "sms")),
+        ({"has_open_complaint": True}, dict.fromkeys(("promo", "push", "sms"), "open_complaint")),
+        (
+            {"has_open_complaint": None},
+            blocks("open_complaint", "promo", "push", "sms"),
+        ),
+        ({"tier": "silver"}, blocks("not_eligible", "gold")),
+        ({"tier": None}, blocks("not_eligible", "gold")),
+        ({"sends_1d": 1}, blocks("frequency_cap", *MESSAGES)),
+        ({"sends_1d": None}, blocks("frequency_cap", *MESSAGES)),
+        ({"sends_7d": 2}, NO_CASE),
+        ({"sends_7d": 3}, blocks("frequency_cap", *MESSAGES)),
+        ({"sends_30d": 7}, NO_CASE),
+        ({"sends_30d": 8}, blocks("frequency_cap", *MESSAGES)),
+        ({"sms_sends_7d": 1}, blocks("frequency_cap", "sms")),
+        ({"time_zone": None}, blocks("unknown_zone", *MESSAGES)),
+        ({"time_zone": ""}, blocks("unknown_zone", *MESSAGES)),
+        ({"time_zone": "Mars/Olympus"}, blocks("unknown_zone", *MESSAGES)),
+        ({"time_zone": "../etc/passwd"}, blocks("unknown_zone", *MESSAGES)),
+        ({"time_zone": "America"}, blocks("unknown_zone", *MESSAGES)),
+        ({"time_zone": "Factory"}, blocks("unknown_zone", *MESSAGES)),
+        ({"time_zone": "Asia/Tokyo"}, blocks("quiet_hours", *MESSAGES)),
+    ],
+)
+def test_what_one_fact_blocks(change: dict[str, Any], expected: dict[str, str]) -> None:
+    assert blocked(change) == expected
+
+
+def test_the_kill_switch_stops_every_message_and_nothing_else() -> None:
+    assert blocked({}, moment=epoch(kill_switch=True)) == dict.fromkeys(MESSAGES, "kill_switch")
+
+
+LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("suppressed", {"is_suppressed": True}),
+    ("no_consent", {"consent_email": False}),
+    ("unreachable", {"has_email": False}),
+    ("open_complaint", {"has_open_complaint": True}),
+    ("not_eligible", {"tier": "bronze"}),
+    ("unknown_zone", {"time_zone": "nowhere"}),
+    ("frequency_cap", {"sends_1d": 9}),
+)
+STEEP = Action("steep", "email", is_promotional=True, eligible_if="tier = 'gold'")
+
+
+@pytest.mark.parametrize("step", range(len(LADDER)))
+def test_the_first_guardrail_is_the_reason(step: int) -> None:
+    change = {k: v for _, facts in LADDER[step:] for k, v in facts.items()}
+    catalog = Catalog((NONE, STEEP))
+    code = reasons(people(change), catalog, project(), epoch())[0, 1]
+    assert REASON_NAMES[int(code)] == LADDER[step][0]
+
+
+def test_quiet_hours_come_before_caps() -> None:
+    found = blocked({"sends_1d": 9, "time_zone": "Asia/Tokyo"})
+    assert found["promo"] == "quiet_hours"
+
+
+@pytest.mark.parametrize("column", sorted(PERSON))
+def test_a_column_that_was_not_read_is_an_error(column: str) -> None:
+    known = people({})
+    columns = {name: c for name, c in known.columns.items() if name != column}
+    with pytest.raises(MissingColumnError, match=f"'{column}'"):
+        reasons(Contexts(known.customer_ids, columns), CATALOG, project(), epoch())
+
+
+def test_columns_of_names_all_that_is_read_and_no_more() -> None:
+    assert columns_of(CATALOG, project()) == set(PERSON)
+
+
+def test_codes_are_small_and_no_action_is_always_possible() -> None:
+    codes = reasons(people({}, {"is_suppressed": True}), CATALOG, project(), epoch(NOON, True))
+    assert codes.dtype == np.uint8
+    assert codes.shape == (2, 7)
+    assert not codes[:, 0].any()
+
+
+def test_nobody() -> None:
+    nobody = people({}).take(np.array([], dtype=np.int64))
+    assert reasons(nobody, CATALOG, project(), epoch()).shape == (0, 7)
+    assert send_at(nobody, CATALOG, epoch()).shape == (0, 7)
+
+
+values = st.sampled_from([True, False, None])
+counts = st.sampled_from([0, 1, 2, 3, 7, 8, None])
+rows = st.fixed_dictionaries(
+    {
+        **{name: values for name in PERSON if name.startswith(("is_", "has_", "consent_"))},
+        **{name: counts for name in PERSON if "sends" in name},
+        "time_zone": st.sampled_from(
+            ["Europe/London", "America/New_York", "Asia/Tokyo", None, "x"]
+        ),
+        "tier": st.sampled_from(["gold", "silver", None]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(rows, min_size=2, max_size=6))
+def test_a_person_is_judged_alike_alone_and_among_others(table: list[dict[str, Any]]) -> None:
+    everyone = people(*table)
+    together = reasons(everyone, CATALOG, project(), epoch())
+    for i in range(len(table)):
+        alone = reasons(everyone.take(np.array([i])), CATALOG, project(), epoch())
+        assert (alone[0] == together[i]).all()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(rows)
+def test_unknown_never_allows_more_than_known(row: dict[str, Any]) -> None:
+    """Taking knowledge away never opens a message (but for the eligibility of its own rule)."""
+    base = reasons(people(row), CATALOG, project(), epoch())[0]
+    for name in row:
+        if name not in ("tier",):
+            less = reasons(people({**row, name: None}), CATALOG, project(), epoch())[0]
+            assert ((less > 0) >= (base > 0))[1:].all()
+
+
+# --- send times ---
+
+NEW_YORK, LONDON = "America/New_York", "Europe/London"
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour", "as_of", "expected"),
+    [
+        # Winter: New York is UTC-5, London UTC.
+        (NEW_YORK, 9, "2026-01-15 00:00", "2026-01-15 14:00"),
+        (LONDON, 9, "2026-01-15 00:00", "2026-01-15 09:00"),
+        # The hour itself: at once until it is over, then tomorrow's.
+        (LONDON, 9, "2026-01-15 08:59", "2026-01-15 09:00"),
+        (LONDON, 9, "2026-01-15 09:00", "2026-01-15 09:00"),
+        (LONDON, 9, "2026-01-15 09:59", "2026-01-15 09:59"),
+        (LONDON, 9, "2026-01-15 10:00", "2026-01-16 09:00"),
+        # The local date counts, not the UTC one: it is still the 14th in New York.
+        (NEW_YORK, 19, "2026-01-15 00:30", "2026-01-15 00:30"),
+        (NEW_YORK, 20, "2026-01-15 00:30", "2026-01-15 01:00"),
+        (NEW_YORK, 18, "2026-01-15 00:30", "2026-01-15 23:00"),
+        # Without a send hour: at once.
+        (NEW_YORK, None, "2026-01-15 00:30", "2026-01-15 00:30"),
+        # Clocks go forward on 8 March 2026 in New York, on 29 March in London.
+        (NEW_YORK, 9, "2026-03-07 12:00", "2026-03-07 14:00"),
+        (NEW_YORK, 9, "2026-03-07 16:00", "2026-03-08 13:00"),
+        (NEW_YORK, 2, "2026-03-08 06:30", "2026-03-08 07:00"),
+        (LONDON, 9, "2026-03-28 12:00", "2026-03-29 08:00"),
+        (LONDON, 1, "2026-03-29 00:30", "2026-03-29 01:00"),
+        # Clocks go back on 25 October 2026 in London, on 1 November in New York.
+        (LONDON, 9, "2026-10-24 12:00", "2026-10-25 09:00"),
+        (LONDON, 1, "2026-10-24 23:30", "2026-10-25 00:00"),
+        (LONDON, 1, "2026-10-25 01:30", "2026-10-26 01:00"),
+        (NEW_YORK, 9, "2026-10-31 16:00", "2026-11-01 14:00"),
+        (NEW_YORK, 1, "2026-11-01 05:30", "2026-11-01 05:30"),
+        (NEW_YORK, 1, "2026-11-01 06:30", "2026-11-02 06:00"),
+        # Half-hour zones.
+        ("Asia/Kolkata", 9, "2026-01-15 00:00", "2026-01-15 03:30"),
+    ],
+)
+def test_send_hour_in_the_persons_zone(
+    zone: str, hour: int | None, as_of: str, expected: str
+) -> None:
+    catalog = Catalog((NONE, Action("a", "email", send_hour=hour)))
+    moment = epoch(datetime.fromisoformat(as_of))
+    found = send_at(people({"time_zone": zone}), catalog, moment)
+    assert np.isnan(found[0, 0])
+    assert found[0, 1] == datetime.fromisoformat(expected).replace(tzinfo=UTC).timestamp()
+
+
+def test_as_of_with_a_zone_is_the_same_moment() -> None:
+    catalog = Catalog((NONE, Action("a", "email", send_hour=9)))
+    aware = epoch(NOON.replace(tzinfo=UTC).astimezone(zone_of("Asia/Tokyo")))
+    assert send_at(people({}), catalog, aware)[0, 1] == send_at(people({}), catalog, epoch())[0, 1]
+
+
+def test_unknown_zones_have_no_send_time() -> None:
+    found = send_at(people({"time_zone": None}, {"time_zone": "x"}, {}), CATALOG, epoch())
+    assert np.isnan(found[:2]).all()
+    assert not np.isnan(found[2, 1:]).any()
+
+
+@pytest.mark.parametrize(
+    ("zone", "as_of", "is_quiet"),
+    [
+        (LONDON, "2026-01-15 07:59", True),
+        (LONDON, "2026-01-15 08:00", False),
+        (LONDON, "2026-01-15 20:59", False),
+        (LONDON, "2026-01-15 21:00", True),
+        (NEW_YORK, "2026-01-15 12:59", True),
+        (NEW_YORK, "2026-01-15 13:00", False),
+        # An hour earlier in UTC once the clocks have gone forward.
+        (LONDON, "2026-03-29 06:59", True),
+        (LONDON, "2026-03-29 07:00", False),
+        (LONDON, "2026-03-29 20:00", True),
+        (NEW_YORK, "2026-03-08 11:59", True),
+        (NEW_YORK, "2026-03-08 12:00", False),
+        # And later again when they go back.
+        (LONDON, "2026-10-25 07:59", True),
+        (LONDON, "2026-10-25 08:00", False),
+        (NEW_YORK, "2026-11-01 12:59", True),
+        (NEW_YORK, "2026-11-01 13:00", False),
+    ],
+)
+def test_quiet_hours_on_the_persons_clock(zone: str, as_of: str, is_quiet: bool) -> None:
+    found = blocked({"time_zone": zone}, moment=epoch(datetime.fromisoformat(as_of)))
+    assert (found.get("promo") == "quiet_hours") is is_quiet
+
+
+def test_an_hour_that_the_clocks_skip_is_judged_by_what_the_clock_then_shows() -> None:
+    """02:00 does not exist in New York on 8 March 2026; the message would leave at 03:00."""
+    catalog = Catalog((NONE, Action("a", "email", send_hour=2)))
+    night = epoch(datetime(2026, 3, 8, 5, 0))
+    row = people({"time_zone": NEW_YORK})
+    for quiet, code in ((QuietHours(2, 3), Reason.QUIET_HOURS), (QuietHours(3, 4), 0)):
+        assert reasons(row, catalog, project(quiet), night)[0, 1] == code
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    minute=st.integers(0, 366 * 24 * 60),
+    zone=st.sampled_from([NEW_YORK, LONDON, "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia"]),
+    hour=st.integers(4, 23),
+)
+def test_a_message_leaves_within_its_hour_and_within_a_day(
+    minute: int, zone: str, hour: int
+) -> None:
+    now = datetime(2026, 1, 1) + timedelta(minutes=minute)
+    catalog = Catalog((NONE, Action("a", "email", send_hour=hour)))
+    found = send_at(people({"time_zone": zone}), catalog, epoch(now))[0, 1]
+    at = datetime.fromtimestamp(found, UTC)
+    assert at.astimezone(zone_of(zone)).hour == hour
+    assert timedelta(0) <= at - now.replace(tzinfo=UTC) <= timedelta(hours=25)
+
+
+# --- at the send boundary ---
+
+INTENT = {
+    "channel": "email", "is_promotional": True, "time_zone": LONDON,
+    "expires_at": "2026-01-15T13:00:00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "now", "expected"),
+    [
+        ({}, NOON, None),
+        ({"is_suppressed": True}, NOON, "suppressed"),
+        ({"consent_email": False}, NOON, "no_consent"),
+        ({"consent_push": False}, NOON, None),
+        ({"has_email": False}, NOON, "unreachable"),
+        ({"has_open_complaint": True}, NOON, "open_complaint"),
+        ({"tier": "bronze"}, NOON, None),
+        ({"sends_1d": 1}, NOON, "frequency_cap"),
+        ({"sms_sends_7d": 5}, NOON, None),
+        ({"time_zone": None}, NOON, "unknown_zone"),
+        ({"time_zone": "Asia/Tokyo"}, NOON, "quiet_hours"),
+        ({}, NOON.replace(hour=7, minute=59), "quiet_hours"),
+        ({}, NOON.replace(hour=8), None),
+        ({}, NOON.replace(minute=59, second=59), None),
+        ({}, NOON.replace(hour=13), "expired"),
+        ({}, NOON.replace(hour=13, tzinfo=UTC), "expired"),
+    ],
+)
+def test_at_send(change: dict[str, Any], now: datetime, expected: str | None) -> None:
+    assert at_send(INTENT, {**PERSON, **change}, project(), now, kill_switch=False) == expected
+
+
+def test_at_send_the_kill_switch_wins() -> None:
+    assert at_send(INTENT, PERSON, project(), NOON, kill_switch=True) == "kill_switch"
+
+
+def test_at_send_a_person_who_is_gone_gets_nothing() -> None:
+    assert at_send(INTENT, None, project(), NOON, kill_switch=False) == "unknown_person"
+
+
+def test_at_send_an_open_complaint_lets_other_messages_through() -> None:
+    service = {**INTENT, "is_promotional": False}
+    unhappy = {**PERSON, "has_open_complaint": True}
+    assert at_send(service, unhappy, project(), NOON, kill_switch=False) is None
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"), [("Asia/Tokyo", "quiet_hours"), (None, "unknown_zone")]
+)
+def test_at_send_the_window_must_hold_in_both_zones(zone: str | None, expected: str) -> None:
+    intent = {**INTENT, "time_zone": zone}
+    assert at_send(intent, PERSON, project(), NOON, kill_switch=False) == expected
+
+
+def test_at_send_a_missing_fact_is_an_error() -> None:
+    fresh = {name: value for name, value in PERSON.items() if name != "consent_email"}
+    with pytest.raises(MissingColumnError, match="consent_email"):
+        at_send(INTENT, fresh, project(), NOON, kill_switch=False)
