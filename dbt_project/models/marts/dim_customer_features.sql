@@ -11,6 +11,10 @@ final as (
         customers.external_id,
         {{ nextmove.as_of() }} as as_of,
         '{{ build }}' as profile_build,
+        cast(mod(
+            cast(floor({{ nextmove.hours_between("timestamp '1970-01-01 00:00:00'", nextmove.as_of()) }} / 24) as integer)
+            + {{ nextmove.stable_bucket('customers.customer_id', 6) }}, 6
+        ) as integer) as turn,
         customers.lifecycle_stage,
         customers.tier,
         customers.country,
