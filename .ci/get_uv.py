@@ -76,14 +76,18 @@ def fetch() -> Path:
     return target
 
 
+def runs(binary: str) -> bool:
+    """Whether the binary is for this machine."""
+    return subprocess.run([binary, "--version"], capture_output=True).returncode == 0
+
+
 def main() -> None:
     """Use uv from .tools/, else the one on the PATH if it runs, else fetch it."""
     own, found = HOME / "uv", shutil.which("uv")
     for candidate in (str(own), found):
-        if candidate and Path(candidate).exists():
-            if subprocess.run([candidate, "--version"], capture_output=True).returncode == 0:
-                print(candidate)
-                return
+        if candidate and Path(candidate).exists() and runs(candidate):
+            print(candidate)
+            return
     print(fetch())
 
 

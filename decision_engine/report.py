@@ -58,8 +58,7 @@ def collect(
     return DemoReport(
         **facts,
         reward_by_group={
-            name: {"n": group.n, **mean_interval(group)._asdict()}
-            for name, group in groups.items()
+            name: {"n": group.n, **mean_interval(group)._asdict()} for name, group in groups.items()
         },
         lift={g: v.always_valid._asdict() for g, v in lifts.items()},
         verdict=verdict(lifts.get(HOLDOUT)),
@@ -181,7 +180,9 @@ def blocked_table(report: DemoReport) -> Table:
 
 def reward_table(report: DemoReport) -> Table:
     """Mean reward per customer by group, and treatment's lift over each."""
-    table = Table(title="Reward per customer (95 % intervals; lift always-valid)", title_justify="left")
+    table = Table(
+        title="Reward per customer (95 % intervals; lift always-valid)", title_justify="left"
+    )
     for name in ("group", "customers", "mean", "interval", "treatment minus this"):
         table.add_column(name, justify="left" if name == "group" else "right")
     for group, m in report.reward_by_group.items():
