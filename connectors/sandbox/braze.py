@@ -32,8 +32,8 @@ _NO_ID = "'external_id' or 'email' is required"
 class Braze:
     """Users are known by `external_id`, or by `email` alone.
 
-    A real campaign knows its channel; here a recipient's `trigger_properties.channel`
-    names it (email, push or sms; otherwise email).
+    A real campaign knows its channel. Here its id says it: what stands before the first
+    hyphen when that is push or sms, as in `push-next-step`; otherwise it is e-mail.
     """
 
     name = NAME
@@ -128,7 +128,7 @@ class Braze:
             return "recipient refused"
         shared = payload.get("trigger_properties") or {}
         properties = {**shared, **(recipient.get("trigger_properties") or {})}
-        channel = properties.get("channel")
+        channel = payload["campaign_id"].partition("-")[0]
         self._state.send(
             Entry(
                 vendor=NAME,

@@ -174,9 +174,9 @@ class Iterable:
         if self._state.refuses(NAME):
             return _error(400, "BadParams", "The message was refused")
         entry = self._send(channel, payload, user_id or self._id_of(email))
-        # That `params.id` is the message id is not in the public specification.
-        reply = {"msg": "Message queued", "code": "Success", "params": {"id": entry.message_id}}
-        return answer(200, reply)
+        # The public specification leaves `params` open: the name of the message id is a guess.
+        params = {"messageId": entry.message_id}
+        return answer(200, {"msg": "Message queued", "code": "Success", "params": params})
 
     def _send(self, channel: str, payload: Any, external_id: str) -> Entry:
         campaign_id = str(payload["campaignId"])

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from connectors.errors import ConnectorError
-from decision_engine.service.app import VENDORS, serve
+from connectors.inbound import VENDORS
+from decision_engine.service.app import serve
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS
 
 

@@ -17,7 +17,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,37 +30,26 @@ from starlette.routing import Route
 
 from connectors.errors import ConfigurationError, LogError
 from connectors.framed import FramedLog
-from connectors.inbound import braze, iterable
+from connectors.inbound import VENDORS
 from connectors.listen import Server, announce
 from decision_engine.service.commit import GroupCommit
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS, Rotation
 
 MAX_BODY = 1 << 20
 MAX_CONNECTIONS = 512
-VENDORS = {"braze": braze, "iterable": iterable}
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A vendor that may call: how its token is checked and its body read.
+class Receiver:
+    """Checks, parses and stores webhook calls, and counts them.
 
-    `parse` gives one row per event, with the columns of `inbound_events`; it raises
-    ValueError for a body that is not the vendor's.
+    `secrets` has the token of each vendor that is served.
     """
 
-    secret: str
-    verify: Callable[[Mapping[str, str], str], bool]
-    parse: Callable[[bytes, datetime], list[dict[str, object]]]
-
-
-class Receiver:
-    """Checks, parses and stores webhook calls, and counts them."""
-
-    def __init__(self, log: FramedLog, sources: Mapping[str, Source]) -> None:
+    def __init__(self, log: FramedLog, secrets: Mapping[str, str]) -> None:
         self._commit = GroupCommit(log)
-        self._sources = sources
+        self._secrets = secrets
         self._is_healthy = True
         self._requests: Counter[tuple[str, int]] = Counter()
         self._events: Counter[str] = Counter()
@@ -69,16 +57,15 @@ class Receiver:
     async def webhook(self, request: Request) -> Response:
         """Take in one call."""
         vendor = request.path_params["vendor"]
-        known = vendor if vendor in self._sources else "unknown"
+        known = vendor if vendor in self._secrets else "unknown"
         status, answer = await self._take(known, request)
         self._requests[known, status] += 1
         return JSONResponse(answer, status)
 
     async def _take(self, vendor: str, request: Request) -> tuple[int, dict[str, Any]]:
-        source = self._sources.get(vendor)
-        if source is None:
+        if vendor not in self._secrets:
             return 404, {"error": "no such vendor"}
-        if not source.verify(request.headers, source.secret):
+        if not VENDORS[vendor].verify(request.headers, self._secrets[vendor]):
             return 401, {"error": "unauthorized"}
         try:
             body = await _read(request)
@@ -87,17 +74,18 @@ class Receiver:
         if body is None:
             return 413, {"error": f"the body is larger than {MAX_BODY} bytes"}
         try:
-            rows = source.parse(body, datetime.now(UTC))
-        except (ValueError, msgspec.DecodeError):
+            rows = VENDORS[vendor].parse(body, datetime.now(UTC))
+        except ValueError:
             return 400, {"error": "the body is not a webhook of this vendor"}
         return await self._store(vendor, rows)
 
     async def _store(
         self, vendor: str, rows: list[dict[str, object]]
     ) -> tuple[int, dict[str, Any]]:
+        if not rows:
+            return 200, {"accepted": 0}
         try:
-            if rows:
-                await self._commit.append([msgspec.json.encode(row) for row in rows])
+            await self._commit.append([msgspec.json.encode(row) for row in rows])
         except (OSError, LogError) as error:
             self._is_healthy = False
             _logger.error("the event log cannot be written: %s", error)
@@ -157,19 +145,15 @@ def serve(
     LockedError when another receiver writes the log, ConfigurationError for a vendor
     that sends no webhooks.
     """
-    sources = {vendor: _source(vendor, secret) for vendor, secret in secrets.items()}
+    unknown = [v for v, secret in secrets.items() if v not in VENDORS or not secret]
+    if unknown:
+        raise ConfigurationError(
+            f"webhooks cannot be received from {', '.join(unknown)}",
+            f"give a token, and only for {', '.join(VENDORS)}",
+        )
     with FramedLog(log) as framed_log:
         rotation = Rotation(framed_log, rotate_seconds, rotate_bytes)
-        asyncio.run(_serve(Receiver(framed_log, sources), rotation, host, port, ready))
-
-
-def _source(vendor: str, secret: str) -> Source:
-    if vendor not in VENDORS or not secret:
-        raise ConfigurationError(
-            f"no webhooks can be received from {vendor!r} without a token",
-            f"vendors with webhooks are {', '.join(VENDORS)}",
-        )
-    return Source(secret, VENDORS[vendor].verify, VENDORS[vendor].parse)
+        asyncio.run(_serve(Receiver(framed_log, secrets), rotation, host, port, ready))
 
 
 async def _serve(

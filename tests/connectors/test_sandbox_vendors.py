@@ -180,10 +180,10 @@ class TestBraze:
     def test_one_dispatch_id_per_send_call(self, sandbox: Sandbox, who: str) -> None:
         post(sandbox, TRACK, {"attributes": [{"external_id": who, "email": email(who)}]})
         recipients = [
-            {"external_user_id": who, "trigger_properties": {"decision_id": "d", "channel": "sms"}},
+            {"external_user_id": who, "trigger_properties": {"decision_id": "d"}},
             {"external_user_id": f"{who}-stranger"},
         ]
-        reply = post(sandbox, TRIGGER, {"campaign_id": "c-1", "recipients": recipients})
+        reply = post(sandbox, TRIGGER, {"campaign_id": "sms-1", "recipients": recipients})
         assert reply.status_code == 201
         assert reply.json() == {"dispatch_id": reply.json()["dispatch_id"], "message": "success"}
         message, lost = entries(sandbox, who)[1:]
@@ -195,10 +195,10 @@ class TestBraze:
                 "kind": "message",
                 "email": email(who),
                 "channel": "sms",
-                "campaign_id": "c-1",
+                "campaign_id": "sms-1",
             }.items()
         )
-        assert message["properties"] == {"decision_id": "d", "channel": "sms"}
+        assert message["properties"] == {"decision_id": "d"}
         assert (lost["kind"], lost["reason"]) == ("undeliverable", "unknown_user")
 
     def test_email_needs_an_address(self, sandbox: Sandbox, who: str) -> None:
@@ -325,7 +325,11 @@ class TestIterable:
         entry = entries(sandbox, who)[-1]
         assert (reply.status_code, reply.json()) == (
             200,
-            {"msg": "Message queued", "code": "Success", "params": {"id": entry["message_id"]}},
+            {
+                "msg": "Message queued",
+                "code": "Success",
+                "params": {"messageId": entry["message_id"]},
+            },
         )
         assert (
             entry.items()

@@ -94,10 +94,10 @@ def braze_messages(sandbox: Sandbox, people: int, channel: str = "email") -> lis
 
 
 def braze_send(sandbox: Sandbox, who: list[str], channel: str = "email") -> None:
-    properties = {"decision_id": "d", "channel": channel}
+    properties = {"decision_id": "d"}
     recipients = [{"external_user_id": w, "trigger_properties": properties} for w in who]
     url = f"{sandbox.url}/braze/campaigns/trigger/send"
-    body = {"campaign_id": "c-1", "recipients": recipients}
+    body = {"campaign_id": f"{channel}-1", "recipients": recipients}
     assert sandbox.session.post(url, json=body, headers=BRAZE, timeout=10).status_code == 201
 
 
@@ -139,7 +139,7 @@ class TestBraze:
             "time": 1772445605,
             "user": {"external_user_id": message["external_id"], "timezone": None},
             "properties": {
-                "campaign_id": "c-1",
+                "campaign_id": "email-1",
                 "dispatch_id": message["dispatch_id"],
                 "email_address": message["email"],
                 "machine_open": "true",

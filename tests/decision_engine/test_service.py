@@ -21,8 +21,9 @@ import pytest
 import requests
 
 from connectors import framed
-from connectors.errors import LogError
+from connectors.errors import ConfigurationError, LogError
 from connectors.framed import FramedLog
+from decision_engine.service.app import serve
 from decision_engine.service.rotation import close_segment
 from tests.sandbox_process import BRAZE_TOKEN, ITERABLE_TOKEN, running_sandbox, running_server
 
@@ -188,6 +189,13 @@ class TestStart:
         )
         assert done.returncode == 2
         assert "set NO_SUCH or NOR_SUCH" in done.stderr
+
+    @pytest.mark.parametrize("secrets", [{"hubspot": "token"}, {"braze": ""}])
+    def test_a_vendor_that_cannot_be_checked_is_refused(
+        self, tmp_path: Path, secrets: dict[str, str]
+    ) -> None:
+        with pytest.raises(ConfigurationError, match="webhooks cannot be received"):
+            serve(tmp_path, secrets)
 
     def test_a_log_has_one_receiver(
         self, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
@@ -358,4 +366,4 @@ def test_from_the_sandbox_into_the_log(start: Callable[..., Running], tmp_path: 
             "is_machine": False,
         }.items()
     )
-    assert {e["occurred_at"] for e in rows.values()} == {at}
+    assert {e["occurred_at"] for e in rows.values()} == {at.removesuffix("Z")}
