@@ -85,7 +85,8 @@ class Braze:
 
 def _attributes(record: Record) -> dict[str, Any]:
     external_id = replies.identifier(record, "external_id")
-    email = {"email": record.identity["email"]} if record.identity.get("email") else {}
+    has_email = bool(record.identity.get("email"))
+    email = {"email": replies.identifier(record, "email")} if has_email else {}
     return {**replies.given(record.fields), **email, "external_id": external_id}
 
 
