@@ -22,7 +22,7 @@ Verdict = Literal["estimated", "refused"]
 MIN_EFFECTIVE = 100.0
 """Below this many effective rows a normal interval is not to be trusted, so none is given."""
 
-_Z95 = float(special.ndtri(0.975))
+Z95 = float(special.ndtri(0.975))
 _WEIGHT_TOLERANCE_SE = 4.0
 
 
@@ -219,7 +219,7 @@ def _estimate(
         nan = float("nan")
         return Estimate(name, nan, nan, nan, nan, len(log), size, "refused", reason)
     error = standard_error(scores.influence, log.customer)
-    low, high = scores.value - _Z95 * error, scores.value + _Z95 * error
+    low, high = scores.value - Z95 * error, scores.value + Z95 * error
     return Estimate(name, scores.value, error, low, high, len(log), size)
 
 

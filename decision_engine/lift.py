@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from decision_engine.evaluate import Verdict
+from decision_engine.evaluate import Z95, Verdict
 from decision_engine.types import Floats
 
 MIN_GROUP = 100
@@ -27,7 +27,6 @@ PLANNED_SAMPLE = 5_000
 """Customers (both groups) at which the always-valid interval is tightest."""
 
 _ALPHA = 0.05
-_Z95 = float(special.ndtri(1 - _ALPHA / 2))
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def group_of(rewards: Floats) -> Group:
 
 def mean_interval(group: Group) -> Interval:
     """The group's mean, +- 1.96 standard errors."""
-    half = _Z95 * float(np.sqrt(group.variance / group.n)) if group.n > 1 else float("inf")
+    half = Z95 * float(np.sqrt(group.variance / group.n)) if group.n > 1 else float("inf")
     return Interval(group.mean, group.mean - half, group.mean + half)
 
 
@@ -109,7 +108,7 @@ def lift(treatment: Group, control: Group) -> Lift:
     return Lift(
         treatment,
         control,
-        difference=Interval(value, value - _Z95 * error, value + _Z95 * error),
+        difference=Interval(value, value - Z95 * error, value + Z95 * error),
         always_valid=Interval(value, value - half, value + half),
         relative=_relative(treatment, control),
     )
@@ -168,5 +167,5 @@ def _relative(treatment: Group, control: Group) -> Interval:
         return Interval(float("nan"), float("nan"), float("nan"))
     ratio = treatment.mean / control.mean
     variance = treatment.variance / treatment.n + ratio**2 * control.variance / control.n
-    half = _Z95 * float(np.sqrt(variance)) / control.mean
+    half = Z95 * float(np.sqrt(variance)) / control.mean
     return Interval(ratio - 1, ratio - 1 - half, ratio - 1 + half)

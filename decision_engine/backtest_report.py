@@ -1,0 +1,92 @@
+"""The result of a backtest for the terminal, readable at 100 columns."""
+
+from __future__ import annotations
+
+import math
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from decision_engine.backtest import BacktestResult
+from decision_engine.backtest_runs import ArmTruth, HeldOut, ReplayValue, interval_of
+from decision_engine.lift import Interval
+
+
+def render(result: BacktestResult) -> RenderableType:
+    """Three tables (what happened, replay, held out) between a heading and the conclusions."""
+    return Group(
+        _heading(result),
+        _truth(result.truth, result.reward),
+        _replay(result.replay, result.shuffles),
+        _held_out(result.held_out),
+        *(Text(f"- {line}") for line in result.conclusions),
+    )
+
+
+def _heading(result: BacktestResult) -> Text:
+    drawn = f"column {result.propensity}" if result.propensity else "equal for every action"
+    text = (
+        f"{result.n:,} rows, {len(result.truth)} actions, reward {result.reward}, "
+        f"propensity {drawn}, seed {result.seed}, {result.seconds:.0f} s\n"
+        f"Context ({len(result.features)} features): {', '.join(result.features) or 'none'}\n"
+    )
+    dropped = ", ".join(result.dropped)
+    return Text(text + (f"Constant, so left out: {dropped}\n" if dropped else ""))
+
+
+def _truth(arms: tuple[ArmTruth, ...], reward: str) -> Table:
+    table = _table("What each action earned", "action", "rows", f"mean {reward}")
+    for arm in arms:
+        table.add_row(arm.arm, f"{arm.n:,}", _interval(arm.mean))
+    return table
+
+
+def _replay(policies: tuple[ReplayValue, ...], shuffles: int) -> Table:
+    title = f"Replayed, learning from nothing ({shuffles} shuffles; ± is over shuffles)"
+    table = _table(title, "policy", "mean", "second half", "vs uniform", "vs best action")
+    for p in policies:
+        differences = (_signed(p.against_uniform), _signed(p.against_best))
+        table.add_row(p.policy, _interval(p.mean), number(p.second_half), *differences)
+    return table
+
+
+def _held_out(policies: tuple[HeldOut, ...]) -> Table:
+    title = "Held out: learned on one half, valued on the other (doubly robust, IPS, SNIPS)"
+    table = _table(title, "policy", "DR", "IPS", "SNIPS", "vs uniform", "vs best action")
+    for p in policies:
+        values = (_interval(interval_of(p.dr)), number(p.ips.value), number(p.snips.value))
+        table.add_row(p.policy, *values, _signed(p.against_uniform), _signed(p.against_best))
+    return table
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def number(value: float) -> str:
+    """Five decimals of a rate, three of more; a dash for what was refused."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.5f}" if abs(value) < 1 else f"{value:,.3f}"
+
+
+def _interval(interval: Interval) -> str:
+    """`0.1828 ± 0.0052`: as many decimals as two digits of the half width need."""
+    half = (interval.high - interval.low) / 2
+    if not math.isfinite(half) or half == 0:
+        return number(interval.value)
+    decimals = min(max(1 - math.floor(math.log10(half)), 0), 6)
+    return f"{interval.value:z,.{decimals}f} ± {half:,.{decimals}f}"
+
+
+def _signed(interval: Interval) -> str:
+    """The difference of a policy; a blank for the difference from itself."""
+    if interval.value == interval.low == interval.high == 0:
+        return ""
+    return ("+" if interval.value >= 0 else "") + _interval(interval)
