@@ -23,12 +23,16 @@ ITERABLE_TOKEN = "sandbox-iterable-webhook-token"
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A running sandbox: vendors at `url`/braze and so on; `directory` has ledger.jsonl."""
+    """A running sandbox: vendors at `url`/braze and so on; `directory` has ledger.jsonl.
+
+    Entries up to number `seen` are not shown.
+    """
 
     url: str
     directory: Path
     process: subprocess.Popen[str]
     session: requests.Session
+    seen: int = 0
 
     def control(self, name: str, **payload: Any) -> Any:
         """POST to /_sandbox/`name`; the decoded answer, which must be a 200."""
@@ -37,8 +41,8 @@ class Sandbox:
         return reply.json()
 
     def ledger(self, vendor: str = "") -> list[dict[str, Any]]:
-        """Everything accepted so far, in order."""
-        query = {"vendor": vendor}
+        """Everything accepted after `seen`, in order."""
+        query = {"vendor": vendor, "after": str(self.seen)}
         reply = self.session.get(f"{self.url}/_sandbox/ledger", params=query, timeout=60)
         entries: list[dict[str, Any]] = reply.json()["entries"]
         return entries
