@@ -58,6 +58,8 @@ def build(
         write_agent_outcomes(workspace, warehouse)
     arguments = [command, *_common_arguments(workspace, as_of)]
     arguments += ["--select", select] if select else []
+    # Unit tests are for the models' authors; a company runs the tests of its data.
+    arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
     with _environment(workspace):
         results = _invoke(workspace, arguments, progress)
     return _totals(results)
@@ -112,12 +114,22 @@ def _invoke(workspace: Workspace, arguments: Sequence[str], progress: Progress) 
             raise StepError(f"dbt could not read the project: {parsed.exception}")
         _manifests[folder] = parsed.result
     runner = dbtRunner(manifest=_manifests[folder], callbacks=[_reporter(progress)])
-    outcome = runner.invoke(list(arguments))
+    try:
+        outcome = runner.invoke(list(arguments))
+    finally:
+        _let_go_of_the_database()
     if outcome.exception is not None:
         raise StepError(f"dbt stopped: {outcome.exception}")
     if not outcome.success:
         raise StepError("\n".join(_failures(outcome.result)) or "dbt failed")
     return outcome.result
+
+
+def _let_go_of_the_database() -> None:
+    """dbt keeps its DuckDB open for the life of the process, after a failure too."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    DuckDBConnectionManager.close_all_connections()
 
 
 def _install_package(workspace: Workspace) -> None:
@@ -145,11 +157,11 @@ def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
         *("--project-dir", str(folder), "--profiles-dir", str(folder)),
         *("--target-path", str(state / "target"), "--log-path", str(state / "logs")),
         *("--vars", json.dumps(variables)),
-        *("--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats"),
+        *("--log-level", "none", "--no-use-colors", "--no-send-anonymous-usage-stats"),
     ]
 
 
-_COMMON = 1 + 10 + 3
+_COMMON = 1 + 10 + 4
 """How many leading arguments every dbt command takes (the command and the common ones)."""
 
 

@@ -146,7 +146,7 @@ def open_delivery(workspace: Workspace, now: datetime) -> Iterator[Delivery]:
             )
             for name, d in workspace.project.destinations.items()
         }
-        journal = stack.enter_context(workspace.journal(now))
+        journal = stack.enter_context(workspace.journal())
         yield Delivery(workspace, journal, targets)
 
 

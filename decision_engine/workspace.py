@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from connectors.base import Warehouse
@@ -80,9 +79,9 @@ class Workspace:
         finally:
             database.close()
 
-    def journal(self, now: datetime) -> Journal:
+    def journal(self) -> Journal:
         """The delivery journal, opened and repaired; one process at a time."""
-        return Journal(self.state_folder / "journal", now)
+        return Journal.open(self.state_folder / "journal")
 
     @property
     def state_folder(self) -> Path:
