@@ -30,7 +30,8 @@ _SPLITS = 8
 _NEWTON_STEPS = 3
 _LOW = (3e-5, 2e-4, 1e-3)
 _HIGH = 0.996
-_ENVELOPE_Z = np.linspace(-4.4, 5.4, 24)
+_GRID_Z = np.linspace(-4.4, 5.4, 24)
+_CROWD_Z = slice(10, None, 2)  # normal scores -0.1 to 5
 _PRUNE_Z = 4.0
 _CLIP_Z = 6.0
 _CELLS = 32_768  # numbers per temporary array: a few of them fit in the second-level cache
@@ -208,8 +209,8 @@ _SIZES = _sizes()
 class _Law(Protocol):
     """c independent distributions in each of r rows."""
 
-    def envelope(self, z: Floats) -> Floats:
-        """The largest of the arms' quantiles at ndtr(z) (g,): (r, g)."""
+    def quantiles(self, z: Floats) -> Floats:
+        """Each arm's quantiles at ndtr(z) (g,): (c, r, g)."""
 
     def terms(self, t: Floats) -> tuple[Floats, Floats]:
         """At t (r, q): 1/F_a and f_a/F_a, both (c, r, q)."""
@@ -221,9 +222,8 @@ class _Gaussian:
         self.inverse = 1 / self.sd
         self.scale = self.inverse * _INV_SQRT_2PI
 
-    def envelope(self, z: Floats) -> Floats:
-        out: Floats = (self.mean + self.sd * z).max(axis=0)
-        return out
+    def quantiles(self, z: Floats) -> Floats:
+        return self.mean + self.sd * z
 
     def terms(self, t: Floats) -> tuple[Floats, Floats]:
         z = t - self.mean
@@ -251,9 +251,8 @@ class _Beta:
         self.alpha, self.beta = alpha[:, :, None], beta[:, :, None]
         self.norm = betaln(self.alpha, self.beta)
 
-    def envelope(self, z: Floats) -> Floats:
-        out: Floats = betaincinv(self.alpha, self.beta, ndtr(z)).max(axis=0)
-        return out
+    def quantiles(self, z: Floats) -> Floats:
+        return np.asarray(betaincinv(self.alpha, self.beta, ndtr(z)), dtype=np.float64)
 
     def terms(self, t: Floats) -> tuple[Floats, Floats]:
         inside = np.clip(t, 1e-15, 1 - 1e-15)
@@ -282,10 +281,10 @@ def _nodes(law: _Law) -> Floats:
     log F is concave, so a tangent reaches a level before F does: from a point below the root
     every Newton step stays below it, and no step can overshoot.
     """
-    grid = law.envelope(_ENVELOPE_Z)
+    grid = _grid(law)
     log_f, slope = _log_maximum(law, grid)
     above = (log_f[:, None, :] < _LOG_LEVELS[:, None]).sum(axis=-1)
-    above = np.clip(above, 1, len(_ENVELOPE_Z) - 1)
+    above = np.clip(above, 1, grid.shape[1] - 1)
     low, high = _take(grid, above - 1), _take(grid, above)
     t = np.maximum(
         low + (_LOG_LEVELS - _take(log_f, above - 1)) / _take(slope, above - 1),
@@ -296,6 +295,21 @@ def _nodes(law: _Law) -> Floats:
         log_f, slope = _log_maximum(law, t)
         previous, t = t, np.clip(t + (_LOG_LEVELS - log_f) / slope, low, high)
     return np.sort(np.concatenate([t, *_splits(previous, log_f, slope)], axis=1), axis=1)
+
+
+def _grid(law: _Law) -> Floats:
+    """Increasing first nodes (r, g): at every scale on which F may rise.
+
+    The largest of the arms' quantiles follows the arm that leads. A crowd of narrow arms below
+    one wide arm makes F rise where that arm barely moves: the 8th, 16th, ... largest quantiles
+    are in every such crowd.
+    """
+    quantiles = law.quantiles(_GRID_Z)
+    c, parts = len(quantiles), [quantiles.max(axis=0)]
+    crowd = [c - 2**i for i in range(3, c.bit_length()) if 2**i <= c]
+    if crowd:
+        parts += list(np.partition(quantiles[:, :, _CROWD_Z], crowd, axis=0)[crowd])
+    return np.sort(np.concatenate(parts, axis=1), axis=1)
 
 
 def _splits(t: Floats, log_f: Floats, slope: Floats) -> tuple[Floats, Floats]:
