@@ -30,7 +30,7 @@ REASON_TEXT: Mapping[Reason, str] = {
 }
 """Each reason as the end of a sentence: "ruled out because ..."."""
 
-SHOWN_FEATURES, SHOWN_NAMES = 8, 4
+SHOWN_FEATURES, SHOWN_NAMES = 10, 4
 CAP_FACTS = {"sends_1d": "1 day", "sends_7d": "7 days", "sends_30d": "30 days"}
 
 
@@ -163,7 +163,7 @@ def _lines(case: _Case) -> Iterator[str]:
 
 
 def _seen(case: _Case) -> dict[str, str]:
-    """The features as they were before they became numbers, zeros of one-of-many left out."""
+    """The features as they were before they became numbers; what is zero comes last."""
     found: dict[str, str] = {}
     for name, value in zip(case.agent["features"], case.record["x"], strict=True):
         column, is_choice, option = name.partition("=")
@@ -174,7 +174,7 @@ def _seen(case: _Case) -> dict[str, str]:
             found[_words(name[len("log1p(") : -1])] = f"{original:.4g}"
         else:
             found[_words(name)] = f"{value:.4g}"
-    return dict(list(found.items())[:SHOWN_FEATURES])
+    return dict(sorted(found.items(), key=lambda item: item[1] == "0")[:SHOWN_FEATURES])
 
 
 def _see_choice(found: dict[str, str], case: _Case, column: str, option: str | None) -> None:

@@ -36,8 +36,8 @@ def _leaf_problem(value: Any, shape: Any, where: Where) -> list[Problem]:
 def _message(text: str, value: Any, shape: Any) -> str:
     text = re.sub(r" - at `.*`$", "", text).replace("`", "'")
     options = get_args(_plain(shape)) if get_origin(_plain(shape)) is Literal else ()
-    if options and isinstance(value, str):
-        return unknown("value", value, map(str, options))
+    if options:
+        return unknown("value", str(value), map(str, options))
     if text.startswith("Expected 'str', got") and isinstance(value, bool | int | float):
         return f"{text}; put it in quotes"
     notes = [m.description for m in _meta(shape) if m.description]

@@ -173,6 +173,11 @@ def test_deliveries_are_told() -> None:
     assert "Delivery: skipped (no_consent) at 2026-03-08 13:01 UTC." in found
 
 
+def test_what_is_zero_is_seen_last() -> None:
+    found = text(x=[0.0, 0.125, 1.0, 0.0])
+    assert "Seen: email click rate 0.125, tier silver, days since last order 0." in found
+
+
 def test_what_is_not_known_is_left_out() -> None:
     found = text(facts={}, x=[0.0, 0.0, 0.0, 0.0])
     assert "tier other or unknown" in found

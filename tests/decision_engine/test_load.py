@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from connectors.errors import ConfigurationError
+from decision_engine.catalog import catalog_of
+from decision_engine.features import needed_columns
 from decision_engine.load import config_digest, load_project
 from decision_engine.scaffold import init
 from decision_engine.schema import schemas
@@ -192,7 +194,7 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
         (MAIN, "project: shop", "project: shop\nquiet_hours: {start: 21, end: 8}",
          "nextmove.yml:2: quiet_hours: start must be before end"),
         (MAIN, "project: shop", "project: shop\ncaps: [{max: 1, days: 3}]",
-         "nextmove.yml:2: caps[0].days: 3: Invalid enum value 3"),
+         "nextmove.yml:2: caps[0].days: unknown value '3'; known: 1, 30, 7"),
         (MAIN, 'salt: "0123456789abcdef"', "salt: short", "nextmove.yml:2: salt: 'short': Exp"),
     ],
 )  # fmt: skip
@@ -285,6 +287,11 @@ def test_the_template_fits_the_columns(tmp_path: Path) -> None:
     assert set(agents) == {"first_to_second_purchase", "win_back", "onboarding_activation"}
     assert len(creatives) >= 20
     assert len(project.incentives) >= 3
+    for agent in agents.values():
+        catalog = catalog_of(agent, creatives, project.incentives)
+        assert 15 <= len(catalog) <= 18
+        assert set(needed_columns(agent, catalog, project)) <= set(COLUMNS)
+        assert any(action.is_resolution for action in catalog.actions)
 
 
 def test_published_schemas_are_up_to_date() -> None:
