@@ -54,7 +54,8 @@ def build(
     line per failed model or test.
     """
     with workspace.warehouse() as warehouse:
-        check_sources(workspace, warehouse)
+        if problems := missing_sources(workspace, warehouse):
+            raise ConfigurationError("\n".join(problems))
         write_agent_outcomes(workspace, warehouse)
     arguments = [command, *_common_arguments(workspace, as_of)]
     arguments += ["--select", select] if select else []
@@ -65,18 +66,15 @@ def build(
     return _totals(results)
 
 
-def check_sources(workspace: Workspace, warehouse: Warehouse) -> None:
-    """Every table that nextmove.yml lists under `sources` must exist."""
+def missing_sources(workspace: Workspace, warehouse: Warehouse) -> list[str]:
+    """A line for every table that nextmove.yml lists under `sources` and that does not exist."""
     schema = workspace.project.warehouse.raw_schema
-    missing = [s for s in workspace.project.sources if warehouse.columns(f"{schema}.{s}") is None]
-    if missing:
-        raise ConfigurationError(
-            "\n".join(
-                f"nextmove.yml: sources: table {schema}.{name} does not exist in the warehouse;"
-                " load it or take it off the list"
-                for name in missing
-            )
-        )
+    return [
+        f"nextmove.yml: sources: table {schema}.{name} does not exist in the warehouse;"
+        " load it or take it off the list"
+        for name in workspace.project.sources
+        if warehouse.columns(f"{schema}.{name}") is None
+    ]
 
 
 def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:

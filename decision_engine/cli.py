@@ -454,7 +454,7 @@ def replay(decision_ids: tuple[str, ...], folder: Path, sample: int, as_json: bo
     with reported_errors():
         result = replay_decisions(open_workspace(folder), decision_ids, sample)
         emit(result, as_json, lambda r: totals_table("replay", r))
-        if result["different_action"] or result["different_propensity"]:
+        if any(result[c] for c in result if c.startswith("different_")):
             sys.exit(1)
 
 

@@ -25,6 +25,9 @@ from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
 
 QUICK = "tag:daily"
+AFTER_DECIDE = "fct_decisions int_features__decisions outbox_hubspot__contacts"
+"""What shows today's decisions to the people who use the CRM."""
+
 STEPS = ("build", "learn", "decide", "dispatch", "deliver")
 
 
@@ -57,7 +60,7 @@ def run(
         "build": lambda: build_step(workspace, as_of, quick, progress),
         "learn": lambda: learn_all(workspace, as_of),
         "decide": lambda: decide_all(workspace, as_of, progress=progress),
-        "dispatch": lambda: with_delivery(lambda d: dict(d.dispatch(slot, now))),
+        "dispatch": lambda: dispatch_step(workspace, as_of, with_delivery, slot),
         "deliver": lambda: with_delivery(lambda d: d.deliver(now, progress=progress)),
     }
     totals: dict[str, Any] = {}
@@ -87,6 +90,17 @@ def build_step(
         progress=progress,
     )
     return {"inbound_events": loaded, "models": totals.models, "tests": totals.tests}
+
+
+def dispatch_step(
+    workspace: Workspace,
+    as_of: datetime,
+    with_delivery: Callable[[Callable[[Delivery], dict[str, Any]]], dict[str, Any]],
+    slot: str,
+) -> dict[str, Any]:
+    """Show the decisions to the CRM's outbox, and write the send intents."""
+    build(workspace, as_of, command="run", select=AFTER_DECIDE)
+    return with_delivery(lambda d: dict(d.dispatch(slot, as_of)))
 
 
 def finished_steps(workspace: Workspace, slot: str) -> dict[str, tuple[datetime, dict[str, Any]]]:

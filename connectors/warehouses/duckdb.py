@@ -59,7 +59,9 @@ class DuckDB:
 
     def __init__(self, path: Path, *, read_only: bool = False, memory_limit: str = "2GB") -> None:
         if read_only and not path.exists():
-            raise ConfigurationError(f"{path.name} does not exist", "load your tables into it first")
+            raise ConfigurationError(
+                f"{path.name} does not exist", "load your tables into it first"
+            )
         try:
             self._db = duckdb.connect(
                 str(path), read_only=read_only, config={"memory_limit": memory_limit}
@@ -102,9 +104,7 @@ class DuckDB:
             self._db.execute(f"insert into {quote(table)} by name select * from incoming")
         return int(data.num_rows)
 
-    def insert_absent(
-        self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]
-    ) -> int:
+    def insert_absent(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
         """Insert the rows whose key is not there yet; the number inserted."""
         same = " and ".join(f"t.{quote(c)} = incoming.{quote(c)}" for c in key)
         with self._registered(data):

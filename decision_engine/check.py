@@ -1,0 +1,44 @@
+"""check: does everything that is written fit together, and does it fit the warehouse?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from decision_engine.build import missing_sources
+from decision_engine.epochs import FEATURES
+from decision_engine.load import load_project
+from decision_engine.workspace import Workspace
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Read everything, change nothing; what was found.
+
+    ConfigurationError with one line per problem: in the files, against the raw tables, and,
+    once the profiles are built, against their columns.
+    """
+    workspace = Workspace.open(folder)
+    with workspace.warehouse_to_read() as warehouse:
+        columns = warehouse.columns(workspace.model(FEATURES))
+        problems = missing_sources(workspace, warehouse)
+    if columns is not None:
+        load_project(folder, columns)
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return {
+        "agents": len(workspace.agents),
+        "actions": sum(len(workspace.catalog(name)) for name in workspace.agents),
+        "creatives": len(workspace.creatives),
+        "raw tables": len(workspace.project.sources),
+        "profile columns": len(columns) if columns else "not built yet",
+        "keys not set": ", ".join(unset_keys(workspace)) or "none",
+        "kill switch": "ON, nothing is sent" if workspace.is_stopped else "off",
+    }
+
+
+def unset_keys(workspace: Workspace) -> list[str]:
+    """The environment variables that deliver will ask for and that are not set."""
+    names = [d.api_key_env for d in workspace.project.destinations.values()]
+    return [name for name in names if not os.environ.get(name)]
