@@ -13,6 +13,7 @@ from connectors.errors import ConfigurationError
 from decision_engine.catalog import catalog_of
 from decision_engine.features import needed_columns
 from decision_engine.load import config_digest, load_project
+from decision_engine.rules import compile_rule
 from decision_engine.scaffold import init
 from decision_engine.schema import schemas
 
@@ -292,6 +293,12 @@ def test_the_template_fits_the_columns(tmp_path: Path) -> None:
         assert 15 <= len(catalog) <= 18
         assert set(needed_columns(agent, catalog, project)) <= set(COLUMNS)
         assert any(action.is_resolution for action in catalog.actions)
+
+
+def test_every_column_of_the_contract_can_be_named_in_a_rule() -> None:
+    for column, type_name in COLUMNS.items():
+        if type_name != "timestamp":
+            assert compile_rule(f"{column} IS NULL", COLUMNS).columns == (column,)
 
 
 def test_published_schemas_are_up_to_date() -> None:
