@@ -19,8 +19,11 @@ def render(result: BacktestResult) -> RenderableType:
     return Group(
         _heading(result),
         _truth(result.truth, result.reward),
+        "",
         _replay(result.replay, result.shuffles),
+        "",
         _held_out(result.held_out),
+        "",
         *(Text(f"- {line}") for line in result.conclusions),
     )
 
@@ -39,31 +42,41 @@ def _heading(result: BacktestResult) -> Text:
 def _truth(arms: tuple[ArmTruth, ...], reward: str) -> Table:
     table = _table("What each action earned", "action", "rows", f"mean {reward}")
     for arm in arms:
-        table.add_row(arm.arm, f"{arm.n:,}", _interval(arm.mean))
+        table.add_row(arm.arm, f"{arm.n:,}", shown_interval(arm.mean))
     return table
 
 
 def _replay(policies: tuple[ReplayValue, ...], shuffles: int) -> Table:
     title = f"Replayed, learning from nothing ({shuffles} shuffles; ± is over shuffles)"
-    table = _table(title, "policy", "mean", "second half", "vs uniform", "vs best action")
+    table = _table(title, "policy", "mean", "2nd half", "vs uniform", "vs best action")
     for p in policies:
         differences = (_signed(p.against_uniform), _signed(p.against_best))
-        table.add_row(p.policy, _interval(p.mean), number(p.second_half), *differences)
+        table.add_row(p.policy, shown_interval(p.mean), number(p.second_half), *differences)
     return table
 
 
 def _held_out(policies: tuple[HeldOut, ...]) -> Table:
-    title = "Held out: learned on one half, valued on the other (doubly robust, IPS, SNIPS)"
-    table = _table(title, "policy", "DR", "IPS", "SNIPS", "vs uniform", "vs best action")
-    for p in policies:
-        values = (_interval(interval_of(p.dr)), number(p.ips.value), number(p.snips.value))
-        table.add_row(p.policy, *values, _signed(p.against_uniform), _signed(p.against_best))
+    title = "Held out: learned on one half, valued on the other"
+    table = _table(title, "", *(p.policy for p in policies))
+    for name in ("dr", "ips", "snips"):
+        estimates = [interval_of(getattr(p, name)) for p in policies]
+        table.add_row(f"value, {name.upper()}", *map(shown_interval, estimates))
+    table.add_row("DR vs uniform", *(_signed(p.against_uniform) for p in policies))
+    table.add_row("DR vs best action", *(_signed(p.against_best) for p in policies))
     return table
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.add_column(first)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    table.add_column(first, no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -76,12 +89,12 @@ def number(value: float) -> str:
     return f"{value:.5f}" if abs(value) < 1 else f"{value:,.3f}"
 
 
-def _interval(interval: Interval) -> str:
-    """`0.1828 ± 0.0052`: as many decimals as two digits of the half width need."""
+def shown_interval(interval: Interval) -> str:
+    """`0.183 ± 0.005`: one digit of the half width, two when it begins with 1 to 3."""
     half = (interval.high - interval.low) / 2
-    if not math.isfinite(half) or half == 0:
+    if not math.isfinite(half) or half < 1e-9 * abs(interval.value):
         return number(interval.value)
-    decimals = min(max(1 - math.floor(math.log10(half)), 0), 6)
+    decimals = min(max(math.ceil(math.log10(35 / max(half, 1e-9))) - 1, 0), 5)
     return f"{interval.value:z,.{decimals}f} ± {half:,.{decimals}f}"
 
 
@@ -89,4 +102,4 @@ def _signed(interval: Interval) -> str:
     """The difference of a policy; a blank for the difference from itself."""
     if interval.value == interval.low == interval.high == 0:
         return ""
-    return ("+" if interval.value >= 0 else "") + _interval(interval)
+    return ("+" if interval.value >= 0 else "") + shown_interval(interval)

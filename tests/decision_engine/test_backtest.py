@@ -16,9 +16,10 @@ from rich.console import Console
 from connectors.errors import ConfigurationError
 from decision_engine.backtest import BacktestResult, backtest, run_backtest
 from decision_engine.backtest_data import context_of, read_campaign, read_table
-from decision_engine.backtest_report import render
+from decision_engine.backtest_report import render, shown_interval
 from decision_engine.backtest_runs import ReplayValue, over_splits
 from decision_engine.evaluate import Estimate
+from decision_engine.lift import Interval
 
 HILLSTROM = Path(__file__).parents[3] / "shared" / "datasets" / "hillstrom.csv.gz"
 HILLSTROM_CONTEXT = ["recency", "history", "mens", "womens", "zip_code", "newbie", "channel"]
@@ -250,6 +251,23 @@ def test_result_as_json_frame_and_tables() -> None:
     for run in result.replay:
         assert any(run.policy in line for line in lines)
     assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("half", "shown"),
+    [
+        (0.0052, "0.183 ± 0.005"),
+        (0.0034, "0.1828 ± 0.0034"),
+        (0.0, "0.18276"),
+        (np.inf, "0.18276"),
+    ],
+)
+def test_shown_digits_follow_the_interval(half: float, shown: str) -> None:
+    assert shown_interval(Interval(0.18276, 0.18276 - half, 0.18276 + half)) == shown
+
+
+def test_a_refused_number_is_a_dash() -> None:
+    assert shown_interval(Interval(np.nan, np.nan, np.nan)) == "-"
 
 
 def test_progress_is_told() -> None:
