@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+
 def _h(key: str, salt: str, n: int) -> str:
     """A whole number in [0, n), fixed by the row and the salt."""
     return f"cast(hash(cast({key} as text) || '{salt}') % {n} as integer)"

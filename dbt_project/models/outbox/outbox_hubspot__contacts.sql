@@ -9,8 +9,7 @@ features as (
         customer_id,
         case
             when has_open_complaint then 'has an open complaint'
-            when price_visits_7d > 0
-                then 'looked at prices in the last 7 days (' || cast(price_visits_7d as text) || ' times)'
+            when price_visits_7d > 0 then 'looked at prices in the last 7 days'
             when cart_visits_24h > 0 then 'has been in the cart in the last 24 hours'
             when days_since_last_order is not null
                 then 'last ordered ' || {{ nextmove.days_ago('days_since_last_order') }}

@@ -1,0 +1,93 @@
+"""dbt in this process: the project is parsed once a session, its manifest serves every test."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.dbt_project.warehouse import AS_OF
+
+with warnings.catch_warnings():
+    # dbt's own imports and its use of click warn; our code does not go through them.
+    warnings.simplefilter("ignore")
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+PACKAGE = Path(__file__).resolve().parents[2] / "dbt_project"
+
+
+class Dbt(Protocol):
+    """Run one dbt command; the results by node name."""
+
+    def __call__(
+        self, path: Path, *command: str, as_of: datetime | None = AS_OF, **variables: Any
+    ) -> dict[str, Any]: ...
+
+
+class DbtFailed(Exception):
+    """One line per node that failed."""
+
+
+def invoke(arguments: list[str], manifest: Any = None) -> Any:
+    """dbt's own result; DbtFailed when the command did not succeed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            outcome = dbtRunner(manifest=manifest).invoke(arguments)
+        finally:
+            # dbt keeps the file open for the life of the process.
+            DuckDBConnectionManager.close_all_connections()
+    if outcome.exception is not None:
+        raise DbtFailed(str(outcome.exception))
+    if not outcome.success:
+        failed = [r for r in outcome.result.results if r.status in ("error", "fail")]
+        raise DbtFailed("\n".join(f"{r.node.name}: {r.message}" for r in failed))
+    return outcome.result
+
+
+def folders(project: Path, scratch: Path) -> list[str]:
+    """The arguments that keep dbt's files out of the project."""
+    return [
+        *("--project-dir", str(project), "--profiles-dir", str(project)),
+        *("--target-path", str(scratch / "target"), "--log-path", str(scratch / "logs")),
+        *("--quiet", "--log-level-file", "none"),
+    ]
+
+
+def variables_of(as_of: datetime | None, **variables: Any) -> list[str]:
+    """The --vars argument."""
+    moment = {} if as_of is None else {"as_of": as_of.strftime("%Y-%m-%d %H:%M:%S")}
+    return ["--vars", json.dumps({**moment, **variables})]
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return invoke(["parse", *folders(PACKAGE, tmp_path_factory.mktemp("parse"))])
+
+
+@pytest.fixture(scope="session")
+def dbt(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dbt]:
+    """Our project on a DuckDB file, which must be called warehouse.duckdb.
+
+    Without further variables the session's manifest is used; with them dbt parses again.
+    """
+    scratch = tmp_path_factory.mktemp("dbt")
+
+    def run(
+        path: Path, *command: str, as_of: datetime | None = AS_OF, **variables: Any
+    ) -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NEXTMOVE_DUCKDB_PATH", str(path))
+            result = invoke(
+                [*command, *folders(PACKAGE, scratch), *variables_of(as_of, **variables)],
+                None if variables else manifest,
+            )
+        return {r.node.name: r for r in result.results}
+
+    yield run
