@@ -221,7 +221,7 @@ def render_learned(result: dict[str, Any]) -> Table:
     """One row per agent."""
     table = Table(title="learn", title_justify="left")
     for name in ("agent", "version", "decisions", "what changed"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name != "what changed")
     for agent, row in result.items():
         table.add_row(agent, row["version"], f"{row['decisions']:,}", row["note"])
     return table
@@ -248,8 +248,8 @@ def decide(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
 def render_decided(result: dict[str, Any]) -> Table:
     """Decisions by agent and what was chosen."""
     table = Table(title=f"decide · epoch {result['epoch_id']}", title_justify="left")
-    table.add_column("agent")
-    for name in ("decisions", "sends", "no action", "only no action was possible"):
+    table.add_column("agent", no_wrap=True)
+    for name in ("decisions", "sends", "no action", "all else blocked"):
         table.add_column(name, justify="right")
     for agent, row in result["agents"].items():
         table.add_row(
@@ -282,7 +282,7 @@ def deliver(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None
 def render_delivered(result: dict[str, Any]) -> Table:
     """One row per stream: extracted = accepted + rejected + skipped + unknown + waiting."""
     table = Table(title="deliver", title_justify="left")
-    table.add_column("stream")
+    table.add_column("stream", no_wrap=True)
     for name in DELIVERED_COLUMNS:
         table.add_column(name.replace("_", " "), justify="right")
     for stream, row in result["streams"].items():

@@ -94,7 +94,10 @@ class Group(Frozen):
 
 
 class Agent(Frozen):
-    """One use case."""
+    """One use case.
+
+    `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
+    """
 
     agent: Name
     goal: str
@@ -104,7 +107,7 @@ class Agent(Frozen):
     context: tuple[ContextFeature, ...] = ()
     policy: Policy = msgspec.field(default_factory=LinearThompson)
     groups: tuple[Group, ...] | None = None
-    time_to_live: Duration = "24h"
+    time_to_live: Duration = "6h"
 
 
 class Creative(Frozen):
