@@ -32,7 +32,6 @@ PATIENCE_SECONDS = 120.0
 _MOVED = (301, 307, 308)
 _NOT_FOUND = 404
 _NO_ENTRY = (401, 403)
-_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
@@ -106,35 +105,38 @@ class Line:
     def _pool(self, stream: Stream) -> str:
         return f"{self.name}/{stream.pool}"
 
-    def post(self, stream: Stream, request: Request) -> Reply:
-        """One call. Raises FatalError, NotSentError or UnknownOutcomeError."""
+    def call(self, stream: Stream, request: Request) -> tuple[int, list[Receipt]]:
+        """One call: its HTTP status, and one verdict per record.
+
+        Raises FatalError, NotSentError or UnknownOutcomeError when there are no verdicts.
+        """
         if self.error:
             raise NotSentError(str(self.error))
         try:
             reply = self._post(request)
         except (NotSentError, UnknownOutcomeError) as error:
-            self.failed(str(error))
+            self._failed(str(error))
             raise
         self.limiter.heed(self._pool(stream), stream.windows, reply)
-        self._judge(reply)
-        return reply
+        self._check_entry(reply.status)
+        receipts = self.destination.parse(request, reply)
+        if all(receipt.status is Status.UNKNOWN for receipt in receipts):
+            self._failed(receipts[0].reason)
+        elif reply.status != TOO_MANY:
+            with self._lock:
+                self._failures = 0
+        return reply.status, receipts
 
-    def _judge(self, reply: Reply) -> None:
-        status = reply.status
+    def _check_entry(self, status: int) -> None:
         if status in _NO_ENTRY:
             hint = "check the key and that the URL is of the same region"
             raise self.stop(CredentialsError(f"{self.name} refuses the key: HTTP {status}", hint))
         if status == _NOT_FOUND or status in _MOVED:
             hint = "check the base URL"
             raise self.stop(AddressError(f"{self.name} is not at this URL: HTTP {status}", hint))
-        if status >= _SERVER_ERROR:
-            self.failed(f"HTTP {status}")
-        elif status != TOO_MANY:
-            with self._lock:
-                self._failures = 0
 
-    def failed(self, what: str) -> None:
-        """Count a failure; the last one in a row that is too many opens the circuit."""
+    def _failed(self, what: str) -> None:
+        """Count a call without any verdict; too many in a row open the circuit."""
         with self._lock:
             self._failures += 1
             failures = self._failures

@@ -270,11 +270,10 @@ def _send(batch: _Batch, request: Request) -> list[Receipt]:
     """One call and its verdicts; a batch whose line was stopped meanwhile is not sent."""
     failpoint.hit("deliver.call.before")
     try:
-        reply = batch.line.post(batch.stream, request)
+        return batch.line.call(batch.stream, request)[1]
     except UnknownOutcomeError as error:
         return all_of(request.records, Status.UNKNOWN, str(error))
     except (NotSentError, FatalError) as error:
         return all_of(request.records, Status.NOT_SENT, str(error))
     finally:
         failpoint.hit("deliver.call.after")
-    return batch.line.destination.parse(request, reply)

@@ -19,7 +19,7 @@ from connectors.limits import TOO_MANY, Limiter
 IN_FLIGHT = 4
 ATTEMPTS = 4
 _LATER = (408, 423, TOO_MANY)
-_SERVER_ERROR, _CLIENT_ERROR, _REDIRECT = 500, 400, 300
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _OPEN = (Status.NOT_SENT, Status.UNKNOWN)
 
 
@@ -101,22 +101,19 @@ class ProfileSync:
         try:
             self._line.acquire(self._stream)
             failpoint.hit("sync.call.before")
-            reply = self._line.post(self._stream, request)
+            status, answers = self._line.call(self._stream, request)
             failpoint.hit("sync.call.after")
         except UnknownOutcomeError as error:
             return all_of(request.records, Status.UNKNOWN, str(error)), False
         except (NotSentError, FatalError) as error:
             return all_of(request.records, Status.NOT_SENT, str(error)), False
-        answers = self._line.destination.parse(request, reply)
-        if reply.status in _LATER or reply.status >= _SERVER_ERROR:
-            return answers, False
-        if reply.status < _REDIRECT and all(a.status is Status.UNKNOWN for a in answers):
-            self._line.failed(answers[0].reason)
         is_open = any(answer.status in _OPEN for answer in answers)
-        return answers, is_open and len(answers) > 1 and self._may_split(reply.status)
+        return answers, is_open and len(answers) > 1 and self._may_split(status)
 
     def _may_split(self, status: int) -> bool:
-        return not self.stopped and (status < _CLIENT_ERROR or self._stream.splits_on_400)
+        if self.stopped or status in _LATER or status >= _SERVER_ERROR:
+            return False
+        return status < _CLIENT_ERROR or self._stream.splits_on_400
 
 
 def sync_profiles(
