@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,8 +62,9 @@ def build(
     arguments += ["--select", select] if select else []
     # Unit tests are for the models' authors; a company runs the tests of its data.
     arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
+    manifest = prepare(workspace, as_of)
     with _environment(workspace):
-        results = _invoke(workspace, arguments, progress)
+        results = _invoke(manifest, arguments, progress)
     return _totals(results)
 
 
@@ -99,20 +101,28 @@ def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
 _manifests: dict[Path, Any] = {}
 
 
-def _invoke(workspace: Workspace, arguments: Sequence[str], progress: Progress) -> Any:
-    """One dbt invocation in this process; the parsed project is kept for the next one."""
+def prepare(workspace: Workspace, as_of: datetime) -> Any:
+    """The parsed dbt project; parsed at the first call, then kept for the next ones."""
     # Importing dbt costs seconds: only the commands that need it pay.
     from dbt.cli.main import dbtRunner
 
     folder = workspace.root / "dbt"
     if folder not in _manifests:
-        _install_package(workspace)
-        parsed = dbtRunner().invoke(["parse", *arguments[1:_COMMON]])
+        with _environment(workspace):
+            _install_package(folder)
+            parsed = dbtRunner().invoke(["parse", *_common_arguments(workspace, as_of)])
         if not parsed.success:
             raise StepError(f"dbt could not read the project: {parsed.exception}")
         _manifests[folder] = parsed.result
-    runner = dbtRunner(manifest=_manifests[folder], callbacks=[_reporter(progress)])
+    return _manifests[folder]
+
+
+def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
+    """One dbt invocation in this process."""
+    from dbt.cli.main import dbtRunner
+
     try:
+        runner = dbtRunner(manifest=manifest, callbacks=[_reporter(progress)])
         outcome = runner.invoke(list(arguments))
     finally:
         _let_go_of_the_database()
@@ -130,10 +140,9 @@ def _let_go_of_the_database() -> None:
     DuckDBConnectionManager.close_all_connections()
 
 
-def _install_package(workspace: Workspace) -> None:
+def _install_package(folder: Path) -> None:
     from dbt.cli.main import dbtRunner
 
-    folder = workspace.root / "dbt"
     if (folder / "dbt_packages" / "nextmove" / "dbt_project.yml").exists():
         return
     done = dbtRunner().invoke(["deps", "--quiet", "--project-dir", str(folder)])
@@ -148,8 +157,6 @@ def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
         "nextmove_raw_schema": workspace.project.warehouse.raw_schema,
         "nextmove_engine_schema": workspace.project.warehouse.engine_schema,
     }
-    import json
-
     folder, state = workspace.root / "dbt", workspace.state_folder / "dbt"
     return [
         *("--project-dir", str(folder), "--profiles-dir", str(folder)),
@@ -157,10 +164,6 @@ def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
         *("--vars", json.dumps(variables)),
         *("--log-level", "none", "--no-use-colors", "--no-send-anonymous-usage-stats"),
     ]
-
-
-_COMMON = 1 + 10 + 4
-"""How many leading arguments every dbt command takes (the command and the common ones)."""
 
 
 def _reporter(progress: Progress) -> Callable[[Any], None]:

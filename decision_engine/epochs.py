@@ -195,7 +195,6 @@ def plan_of(workspace: Workspace, agents: list[AgentInEpoch]) -> dict[str, Any]:
     return {
         "agents": {a.name: _agent_plan(a) for a in agents},
         "arbiter_explore": workspace.project.arbiter_explore,
-        "groups": [{"name": g.name, "share": g.share} for g in workspace.project.groups],
     }
 
 
@@ -225,6 +224,7 @@ def _agent_plan(agent: AgentInEpoch) -> dict[str, Any]:
             }
             for group, p in agent.plan.policies.items()
         },
+        "groups": [{"name": g.name, "share": g.share} for g in agent.groups],
         "audience": agent.config.audience,
         "time_to_live_hours": hours(agent.config.time_to_live),
     }

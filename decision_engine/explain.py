@@ -256,7 +256,7 @@ def _how_sure(case: _Case) -> str:
 
 def _group(case: _Case) -> str:
     name = case.record["group_name"]
-    shares = {g["name"]: g["share"] for g in case.plan["groups"]}
+    shares = {g["name"]: g["share"] for g in case.agent["groups"]}
     share = f" ({_percent(shares[name])} of customers)" if name in shares else ""
     return f"{_words(name)}{share}."
 

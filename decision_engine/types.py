@@ -78,7 +78,6 @@ class Action:
     """One entry of a catalog: something we may do to a customer.
 
     `send_hour` is the local hour (0-23) the message is meant for, None for at once.
-    `cost` is in reward units and is already subtracted by the goal, never by the policy.
     """
 
     key: str

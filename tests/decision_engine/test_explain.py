@@ -43,10 +43,10 @@ PLAN: dict[str, Any] = {
             "actions": ACTIONS,
             "audience": "true",
             "time_to_live_hours": 24,
+            "groups": [{"name": "treatment", "share": 0.7}, {"name": "holdout", "share": 0.1}],
         }
     },
     "arbiter_explore": 0.05,
-    "groups": [{"name": "treatment", "share": 0.7}, {"name": "holdout", "share": 0.1}],
 }  # fmt: skip
 RECORD: dict[str, Any] = {
     "decision_id": "3f2a",
