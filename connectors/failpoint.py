@@ -35,6 +35,12 @@ _name, _, _count = os.environ.get("NEXTMOVE_FAILPOINT", "").partition(":")
 _left = int(_count or 1)
 
 
+def arm(name: str, count: int = 1) -> None:
+    """Kill this process at the given hit of a place, whatever the environment says."""
+    global _name, _left
+    _name, _left = name, count
+
+
 def armed(name: str) -> bool:
     """Whether the next `hit(name)` is the one that kills."""
     return name == _name and _left == 1

@@ -134,7 +134,7 @@ def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
 
 
 def _let_go_of_the_database() -> None:
-    """dbt keeps its DuckDB open for the life of the process, after a failure too."""
+    """Dbt keeps its DuckDB open for the life of the process, after a failure too."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
     DuckDBConnectionManager.close_all_connections()
