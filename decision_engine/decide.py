@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ from decision_engine.types import (
 )
 
 _DRAWS = 65_536  # draws per block: the temporaries stay in the second-level cache
-_FLOOR_STREAM = np.uint64(0x66C8_5E0B_1D3A_97F1)
+_FLOOR = streams(["floor"])
 
 
 def choose(
@@ -67,16 +67,18 @@ def choose(
     if family == "uniform":
         return _choose_evenly(keys, eligible, action_hashes)
     require_posterior(mean, sd, eligible)
-    out = np.empty(len(keys), dtype=np.int64)
-    step = max(1, _DRAWS // len(action_hashes))
+    out, floor_draw = np.empty(len(keys), dtype=np.int64), np.empty(len(keys))
+    numbers = np.concatenate([action_hashes, _FLOOR])
+    step = max(1, _DRAWS // len(numbers))
     for start in range(0, len(keys), step):
         rows = slice(start, start + step)
-        u = uniforms(keys[rows], action_hashes)
-        draws = _draw(mean[rows], sd[rows], u, family)
+        u = uniforms(keys[rows], numbers)
+        draws = _draw(mean[rows], sd[rows], u[:, :-1], family)
         out[rows] = np.where(eligible[rows], draws, -np.inf).argmax(axis=1)
-    mass = floor_of_rows(eligible, floor) * eligible.sum(axis=1)
-    even = uniforms(keys, "floor")[:, 0] < mass
-    out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
+        floor_draw[rows] = u[:, -1]
+    even = np.flatnonzero(floor_draw < floor_of_rows(eligible, floor) * eligible.sum(axis=1))
+    if len(even):
+        out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
     return out
 
 
@@ -111,6 +113,11 @@ class AgentPlan:
     policies: Mapping[str, config.Policy]
     state: PolicyState | None = None
 
+    @cached_property
+    def action_hashes(self) -> Keys:
+        """The stream numbers (k,) of the catalog's actions."""
+        return streams(self.catalog.keys)
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -142,14 +149,14 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
     action, p_action = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     mean, sd = np.full((n, k), np.nan), np.full((n, k), np.nan)
     kinds = np.empty(n, dtype=object)
-    hashes, eligible = streams(plan.catalog.keys), rows.reasons == Reason.ELIGIBLE
+    eligible = rows.reasons == Reason.ELIGIBLE
     for group in sorted(set(rows.group)):
         policy = plan.policies[group]
         at = np.flatnonzero(rows.group == group)
         m, s = _posterior(plan, policy, rows.x[at])
         law = (m, s, eligible[at], floor_of(policy), POLICIES[kind_of(policy)].FAMILY)
         preference = preference_of(policy, plan.catalog.keys)
-        action[at] = choose(rows.keys[at], *law, hashes, preference)
+        action[at] = choose(rows.keys[at], *law, plan.action_hashes, preference)
         if with_propensity:
             p = propensities(*law, preference)
             p_action[at] = p[np.arange(len(at)), action[at]]
@@ -211,7 +218,7 @@ def _draw(mean: Floats, sd: Floats, u: Floats, family: Family) -> Floats:
 
 def _choose_evenly(keys: Keys, eligible: Bools, action_hashes: Keys) -> Ints:
     """Each eligible action with the same probability, by draws of a stream of their own."""
-    u = uniforms(keys, action_hashes ^ _FLOOR_STREAM)
+    u = uniforms(keys, action_hashes ^ _FLOOR)
     out: Ints = np.where(eligible, u, -1.0).argmax(axis=1)
     return out
 

@@ -99,7 +99,11 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     numbers = streams([stream]) if isinstance(stream, str) else stream
     mixed = _mix((_mix(keys + _GAMMA))[:, None] ^ numbers[None, :])
     # 52 bits and a half: the largest value is below 1 and the smallest above 0, exactly.
-    return ((mixed >> np.uint64(12)).astype(np.float64) + 0.5) * _TWO_POW_MINUS_52
+    mixed >>= np.uint64(12)
+    out = mixed.astype(np.float64)
+    out += 0.5
+    out *= _TWO_POW_MINUS_52
+    return out
 
 
 def group_of(salt: str, customer_ids: Iterable[str], shares: Sequence[float]) -> Ints:
@@ -120,6 +124,9 @@ def _leading(digests: bytes) -> Keys:
 
 
 def _mix(z: Keys) -> Keys:
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))
+    z = z ^ (z >> np.uint64(30))
+    z *= _MIX_1
+    z ^= z >> np.uint64(27)
+    z *= _MIX_2
+    z ^= z >> np.uint64(31)
+    return z

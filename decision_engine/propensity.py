@@ -1,10 +1,7 @@
 """P(each action is chosen), computed, not sampled.
 
-Thompson sampling draws one value per action from independent posteriors and takes the largest,
-so P(a) = integral of dF_a times the product of the other actions' F_b. With F the distribution of
-the maximum, the nodes of the quadrature are quantiles of F: any action that matters makes F rise,
-so they fall where the mass is at every scale, also when one posterior is a thousand times wider
-than another. A cell between two nodes adds (rise of F_a) x (average of the others' product).
+Thompson sampling draws one value per action from independent posteriors and takes the largest;
+`quadrature` has the integral.
 
 Stated bound: 1e-3 against adaptive quadrature for sd ratios up to 1,000 and 2 to 500 actions
 (tests/decision_engine/test_propensity.py); the median error is about 3e-5.
@@ -14,49 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import betainc, betaincinv, betaln, ndtr
+from scipy.special import betaincinv, ndtr
 
+from decision_engine.quadrature import NODES, Beta, Gaussian, integrate
 from decision_engine.types import Bools, Family, Floats, Ints
 
 MAX_FLOOR_MASS = 0.2
 """At most this share of a row's probability is given to the floor."""
 
-_NODES = 40
-_SPLITS = 8
-_NEWTON_STEPS = 3
-_LOW = (3e-5, 2e-4, 1e-3)
-_HIGH = 0.996
-_GRID_Z = np.linspace(-4.4, 5.4, 24)
-_CROWD_Z = slice(10, None, 2)  # normal scores -0.1 to 5
 _PRUNE_Z = 4.0
-_CLIP_Z = 6.0
 _CELLS = 32_768  # numbers per temporary array: a few of them fit in the second-level cache
 _ROWS = 65_536
 _TINY = 1e-300
-_INV_SQRT_2PI = 0.3989422804014327
-# Least squares fit of logit(ndtr(z)) / z in z*z on |z| <= 6; ndtr is within 2.4e-6 of exact.
-_LOGIT_NDTR = (
-    1.595740017039332,
-    0.07278455021725849,
-    -0.000165768994032611,
-    -8.179919615193497e-05,
-    4.670866871884159e-06,
-    -1.1120188980418432e-07,
-    9.880574414171233e-10,
-)
-
-
-def _levels() -> Floats:
-    """Values of F the nodes aim at: dense at the low end, where narrow posteriors end."""
-    rest = np.arange(1, _NODES - len(_LOW) + 1) / (_NODES - len(_LOW))
-    return np.concatenate([_LOW, _LOW[-1] + (_HIGH - _LOW[-1]) * rest**1.6])
-
-
-_LOG_LEVELS = np.log(_levels())
 
 
 def propensities(
@@ -134,8 +102,8 @@ def gaussian_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:
         m = np.where(eligible[part], mean[part], -np.inf)
         s = np.where(eligible[part], sd[part], 1.0)
         for rows, arms in _blocks(m - _PRUNE_Z * s, m + _PRUNE_Z * s):
-            law = _Gaussian(m[rows[:, None], arms].T, s[rows[:, None], arms].T)
-            out[part][rows[:, None], arms] = _integrate(law).T
+            law = Gaussian(m[rows[:, None], arms].T, s[rows[:, None], arms].T)
+            out[part][rows[:, None], arms] = integrate(law).T
     out[~eligible] = 0.0
     out /= out.sum(axis=1, keepdims=True)
     return out
@@ -148,10 +116,11 @@ def beta_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:
     """
     require_eligible(eligible)
     require_posterior(mean, sd, eligible)
-    table = np.concatenate([mean, sd, eligible], axis=1)
-    distinct, inverse = np.unique(table, axis=0, return_inverse=True)
-    k = mean.shape[1]
-    return np.array([_beta_row(row.tobytes(), k) for row in distinct])[inverse.reshape(-1)]
+    table, k = np.concatenate([mean, sd, eligible], axis=1), mean.shape[1]
+    distinct: dict[bytes, int] = {}
+    which = [distinct.setdefault(row.tobytes(), len(distinct)) for row in table]
+    out = np.array([_beta_row(row, k) for row in distinct]).reshape(-1, k)
+    return out[np.array(which, dtype=np.int64)]
 
 
 def beta_parameters(mean: Floats, sd: Floats) -> tuple[Floats, Floats]:
@@ -172,7 +141,7 @@ def _beta_row(row: bytes, k: int) -> Floats:
     reach = betaincinv(alpha, beta, ndtr([-_PRUNE_Z, _PRUNE_Z]))
     kept = reach[:, 1] >= reach[:, 0].max()
     p = np.zeros(k)
-    p[eligible[kept]] = _integrate(_Beta(alpha[kept], beta[kept]))[:, 0]
+    p[eligible[kept]] = integrate(Beta(alpha[kept], beta[kept]))[:, 0]
     p /= p.sum()
     return p
 
@@ -188,7 +157,7 @@ def _blocks(low: Floats, high: Floats) -> Iterator[tuple[Ints, Ints]]:
     order = None if (sizes == k).all() else np.argsort(-high, axis=1, kind="stable")
     for size in np.unique(sizes):
         members = np.flatnonzero(sizes == size)
-        step = max(1, _CELLS // (int(size) * _NODES))
+        step = max(1, _CELLS // (int(size) * NODES))
         for start in range(0, len(members), step):
             rows = members[start : start + step]
             top = np.arange(k) if order is None else order[rows, :size]
@@ -204,136 +173,3 @@ def _sizes() -> Ints:
 
 
 _SIZES = _sizes()
-
-
-class _Law(Protocol):
-    """c independent distributions in each of r rows."""
-
-    def quantiles(self, z: Floats) -> Floats:
-        """Each arm's quantiles at ndtr(z) (g,): (c, r, g)."""
-
-    def terms(self, t: Floats) -> tuple[Floats, Floats]:
-        """At t (r, q): 1/F_a and f_a/F_a, both (c, r, q)."""
-
-
-class _Gaussian:
-    def __init__(self, mean: Floats, sd: Floats) -> None:
-        self.mean, self.sd = mean[:, :, None], sd[:, :, None]
-        self.inverse = 1 / self.sd
-        self.scale = self.inverse * _INV_SQRT_2PI
-
-    def quantiles(self, z: Floats) -> Floats:
-        return self.mean + self.sd * z
-
-    def terms(self, t: Floats) -> tuple[Floats, Floats]:
-        z = t - self.mean
-        z *= self.inverse
-        np.clip(z, -_CLIP_Z, _CLIP_Z, out=z)
-        square = z * z
-        reciprocal = square * _LOGIT_NDTR[-1]
-        for c in _LOGIT_NDTR[-2:0:-1]:
-            reciprocal += c
-            reciprocal *= square
-        reciprocal += _LOGIT_NDTR[0]
-        reciprocal *= z
-        np.negative(reciprocal, out=reciprocal)
-        np.exp(reciprocal, out=reciprocal)
-        reciprocal += 1.0
-        square *= -0.5
-        np.exp(square, out=square)
-        square *= reciprocal
-        square *= self.scale
-        return reciprocal, square
-
-
-class _Beta:
-    def __init__(self, alpha: Floats, beta: Floats) -> None:
-        self.alpha, self.beta = alpha[:, :, None], beta[:, :, None]
-        self.norm = betaln(self.alpha, self.beta)
-
-    def quantiles(self, z: Floats) -> Floats:
-        return np.asarray(betaincinv(self.alpha, self.beta, ndtr(z)), dtype=np.float64)
-
-    def terms(self, t: Floats) -> tuple[Floats, Floats]:
-        inside = np.clip(t, 1e-15, 1 - 1e-15)
-        reciprocal = 1 / np.maximum(betainc(self.alpha, self.beta, inside), 1e-12)
-        log_pdf = (self.alpha - 1) * np.log(inside) + (self.beta - 1) * np.log1p(-inside)
-        return reciprocal, np.exp(log_pdf - self.norm) * reciprocal
-
-
-def _integrate(law: _Law) -> Floats:
-    """P(arm is the largest) up to a common factor per row: (c, r)."""
-    reciprocal, hazard = law.terms(_nodes(law))
-    cdf = 1 / reciprocal
-    others = reciprocal / np.multiply.reduce(reciprocal, axis=0)
-    # Below the first node by the arms' hazards; above the last the others are as good as 1.
-    first = hazard[..., 0]
-    tail = first / np.add.reduce(first, axis=0) * (cdf[..., 0] * others[..., 0])
-    rise = cdf[..., 1:] - cdf[..., :-1]
-    rise *= others[..., 1:] + others[..., :-1]
-    total: Floats = 0.5 * np.add.reduce(rise, axis=-1) + tail + (1 - cdf[..., -1])
-    return total
-
-
-def _nodes(law: _Law) -> Floats:
-    """Increasing nodes (r, q): near the quantiles of F, and more where F turns sharply.
-
-    log F is concave, so a tangent reaches a level before F does: from a point below the root
-    every Newton step stays below it, and no step can overshoot.
-    """
-    grid = _grid(law)
-    log_f, slope = _log_maximum(law, grid)
-    above = (log_f[:, None, :] < _LOG_LEVELS[:, None]).sum(axis=-1)
-    above = np.clip(above, 1, grid.shape[1] - 1)
-    low, high = _take(grid, above - 1), _take(grid, above)
-    t = np.maximum(
-        low + (_LOG_LEVELS - _take(log_f, above - 1)) / _take(slope, above - 1),
-        high + (_LOG_LEVELS - _take(log_f, above)) / _take(slope, above),
-    )
-    np.clip(t, low, high, out=t)
-    for _ in range(_NEWTON_STEPS):
-        log_f, slope = _log_maximum(law, t)
-        previous, t = t, np.clip(t + (_LOG_LEVELS - log_f) / slope, low, high)
-    return np.sort(np.concatenate([t, *_splits(previous, log_f, slope)], axis=1), axis=1)
-
-
-def _grid(law: _Law) -> Floats:
-    """Increasing first nodes (r, g): at every scale on which F may rise.
-
-    The largest of the arms' quantiles follows the arm that leads. A crowd of narrow arms below
-    one wide arm makes F rise where that arm barely moves: the 8th, 16th, ... largest quantiles
-    are in every such crowd.
-    """
-    quantiles = law.quantiles(_GRID_Z)
-    c, parts = len(quantiles), [quantiles.max(axis=0)]
-    crowd = [c - 2**i for i in range(3, c.bit_length()) if 2**i <= c]
-    if crowd:
-        parts += list(np.partition(quantiles[:, :, _CROWD_Z], crowd, axis=0)[crowd])
-    return np.sort(np.concatenate(parts, axis=1), axis=1)
-
-
-def _splits(t: Floats, log_f: Floats, slope: Floats) -> tuple[Floats, Floats]:
-    """Two more nodes in each of the cells where the rise of F sits at the left end.
-
-    There the tangent at the left reaches the right value of F long before the right node.
-    """
-    width = np.maximum(t[:, 1:] - t[:, :-1], 0.0)
-    rise = np.maximum(log_f[:, 1:] - log_f[:, :-1], 0.0)
-    reach = np.minimum(rise / slope[:, :-1], 0.5 * width)
-    bend = np.clip(1 - rise / np.maximum(slope[:, :-1] * width, _TINY), 0.0, 1.0)
-    weight = np.where(width > 0, np.exp(log_f[:, 1:]) * np.minimum(rise, 1.0) ** 2 * bend, -1.0)
-    worst = np.argsort(-weight, axis=1, kind="stable")[:, :_SPLITS]
-    left, right, reach = _take(t[:, :-1], worst), _take(t[:, 1:], worst), _take(reach, worst)
-    return left + reach, np.minimum(left + 2 * reach, (right + left + reach) / 2)
-
-
-def _log_maximum(law: _Law, t: Floats) -> tuple[Floats, Floats]:
-    """For F, the distribution of the largest draw: log F and its slope at t (r, q)."""
-    reciprocal, hazard = law.terms(t)
-    with np.errstate(over="ignore"):
-        product = np.minimum(np.multiply.reduce(reciprocal, axis=0), 1e300)
-    return -np.log(product), np.maximum(np.add.reduce(hazard, axis=0), _TINY)
-
-
-def _take(values: Floats, index: NDArray[np.int64]) -> Floats:
-    return np.take_along_axis(values, index, axis=1)

@@ -37,19 +37,19 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
         raise ValueError("`x` must be finite")
     k, weights = len(actions), _weights(state, actions)
     tiles = _tiles(x, state.theta)
-    mean: Floats = np.empty((len(tiles) * _TILE, k))
-    sd: Floats = np.empty((len(tiles) * _TILE, k))
+    mean: Floats = np.empty((n, k))
+    sd: Floats = np.empty((n, k))
     step = max(1, _CELLS // (_TILE * weights.shape[1]))
     for start in range(0, len(tiles), step):
         product = np.matmul(tiles[start : start + step], weights).reshape(-1, weights.shape[1])
         rows = slice(start * _TILE, start * _TILE + len(product))
+        product = product[: n - rows.start]  # without the padding of the last tile
         mean[rows] = product[:, :k]
         spread = np.square(product[:, k:]).reshape(len(product), k, d + 1)
         np.add.reduce(spread, axis=2, out=sd[rows])
     np.sqrt(sd, out=sd)
     sd *= state.theta.noise
-    posterior_mean: Floats = mean[:n]
-    return posterior_mean, sd[:n]
+    return mean, sd
 
 
 def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
