@@ -66,7 +66,7 @@ class FixedPolicy(Frozen, tag="fixed", tag_field="kind"):
 class WeightedThompson(Frozen, tag="weighted_thompson", tag_field="kind"):
     """Beta-Bernoulli Thompson sampling per action, without context."""
 
-    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
+    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.005
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
 
 
@@ -77,7 +77,7 @@ class LinearThompson(Frozen, tag="linear_thompson", tag_field="kind"):
     marginal likelihood at each learn (docs/concepts/learning.md).
     """
 
-    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.01
+    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.005
     context_precision: Annotated[float, Meta(gt=0)] | Literal["auto"] = "auto"
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
 
