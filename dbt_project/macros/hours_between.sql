@@ -11,10 +11,6 @@
     (cast(epoch_us({{ later }}) - epoch_us({{ earlier }}) as double precision) / 3600000000)
 {%- endmacro %}
 
-{% macro snowflake__hours_between(earlier, later) -%}
-    (cast(timestampdiff(microsecond, {{ earlier }}, {{ later }}) as double precision) / 3600000000)
-{%- endmacro %}
-
 {% macro postgres__hours_between(earlier, later) -%}
     (cast(extract(epoch from ({{ later }} - {{ earlier }})) as double precision) / 3600)
 {%- endmacro %}

@@ -1,15 +1,15 @@
-{#- A from-clause: the relation's rows, one for each entry `code` of its list column. -#}
-{% macro unnest_codes(relation, column) -%}
-    {{ return(adapter.dispatch('unnest_codes', 'nextmove')(relation, column)) }}
+{#- The rows of a CTE, one for each entry of its list column, with the entry as `code`. -#}
+{% macro unnest_codes(rows, column) -%}
+    {{ return(adapter.dispatch('unnest_codes', 'nextmove')(rows, column)) }}
 {%- endmacro %}
 
-{% macro default__unnest_codes(relation, column) -%}
-    {{ relation }} cross join unnest({{ relation }}.{{ column }}) as codes (code)
+{% macro default__unnest_codes(rows, column) -%}
+    select {{ rows }}.*, codes.code
+    from {{ rows }}
+    cross join unnest({{ rows }}.{{ column }}) as codes (code)
 {%- endmacro %}
 
-{% macro snowflake__unnest_codes(relation, column) -%}
-    {{ relation }} cross join (
-        select {{ column }}_flat.value as code
-        from lateral flatten(input => {{ relation }}.{{ column }}) as {{ column }}_flat
-    ) as codes
+{% macro snowflake__unnest_codes(rows, column) -%}
+    select {{ rows }}.*, cast(codes.value as integer) as code
+    from {{ rows }}, lateral flatten(input => {{ rows }}.{{ column }}) as codes
 {%- endmacro %}

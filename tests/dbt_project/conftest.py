@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,24 +29,25 @@ class Dbt(Protocol):
     ) -> dict[str, Any]: ...
 
 
-class DbtFailed(Exception):
+class DbtError(Exception):
     """One line per node that failed."""
 
 
 def invoke(arguments: list[str], manifest: Any = None) -> Any:
-    """dbt's own result; DbtFailed when the command did not succeed."""
+    """dbt's own result; DbtError when the command did not succeed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            outcome = dbtRunner(manifest=manifest).invoke(arguments)
+            outcome: Any = dbtRunner(manifest=manifest).invoke(arguments)
         finally:
             # dbt keeps the file open for the life of the process.
-            DuckDBConnectionManager.close_all_connections()
+            manager: Any = DuckDBConnectionManager
+            manager.close_all_connections()
     if outcome.exception is not None:
-        raise DbtFailed(str(outcome.exception))
+        raise DbtError(str(outcome.exception))
     if not outcome.success:
         failed = [r for r in outcome.result.results if r.status in ("error", "fail")]
-        raise DbtFailed("\n".join(f"{r.node.name}: {r.message}" for r in failed))
+        raise DbtError("\n".join(f"{r.node.name}: {r.message}" for r in failed))
     return outcome.result
 
 
@@ -72,7 +72,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
-def dbt(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dbt]:
+def dbt(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
     """Our project on a DuckDB file, which must be called warehouse.duckdb.
 
     Without further variables the session's manifest is used; with them dbt parses again.
@@ -90,4 +90,4 @@ def dbt(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dbt
             )
         return {r.node.name: r for r in result.results}
 
-    yield run
+    return run

@@ -34,7 +34,7 @@ def _raw(n: int) -> list[str]:
         f"""insert into raw.crm_contacts by name
             select 'k' || i as contact_id, 'p' || i || '@example.com' as email,
                 'Ann' as first_name, 'UTC' as time_zone, 'gold' as tier,
-                {_ago("i", "made", 400 * day)} as created_at, created_at as updated_at
+                timestamp '2024-01-01' as created_at, created_at as updated_at
             from range({n}) r(i)""",
         f"""insert into raw.segment_events by name
             select 'm' || i as message_id,

@@ -3,203 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.dbt_project.conftest import Dbt
-from tests.dbt_project.warehouse import AS_OF, create_warehouse, insert, rows_of
-
-
-def _id(identifier: str) -> str:
-    return "c_" + hashlib.md5(identifier.encode(), usedforsecurity=False).hexdigest()
-
-
-ANN, ANN_BEFORE, BEN, CYD = (
-    _id("anonymous_id:a1"),
-    _id("contact_id:k1"),
-    _id("email:ben@example.com"),
-    _id("anonymous_id:a3"),
-)
-
-
-def _at(day: int, hour: int = 0) -> datetime:
-    return datetime(2026, 1, day, hour)
-
-
-def _page(n: int, anonymous_id: str, page_class: str, at: datetime) -> dict[str, Any]:
-    return {
-        "message_id": f"m{n}",
-        "type": "page",
-        "anonymous_id": anonymous_id,
-        "page_class": page_class,
-        "session_id": f"s{n}",
-        "occurred_at": at,
-        "received_at": at,
-    }
-
-
-def _decision(n: int, customer_id: str, at: datetime, **more: Any) -> dict[str, Any]:
-    sent = {"action": "hello", "channel": "email", "creative": "hello", "send_at": at}
-    return {
-        "decision_id": f"d{n}",
-        "customer_id": customer_id,
-        "decided_at": at,
-        "epoch_id": f"e{n}",
-        "slot": str(at.date()),
-        "agent": "growth",
-        "policy": "uniform",
-        "group_name": "treatment",
-        "policy_version": "1",
-        "incentive": "none",
-        "is_promotional": True,
-        "expires_at": at,
-        "p_agent": 1.0,
-        "p_action": 0.5,
-        "propensity": 0.5,
-        "floor": 0.01,
-        "n_actions": 2,
-        "n_eligible": 2,
-        "reasons": [0, 0],
-        **(more or sent),
-    }
-
-
-def _event(n: int, kind: str, at: datetime, **more: Any) -> dict[str, Any]:
-    return {
-        "event_id": f"i{n}",
-        "vendor": "braze",
-        "event_type": kind,
-        "channel": "email",
-        "external_id": ANN_BEFORE,
-        "message_ref": "v1",
-        "is_machine": False,
-        "occurred_at": at,
-        "received_at": at,
-        **more,
-    }
-
-
-def _fill(path: Path) -> None:
-    create_warehouse(path)
-    identify = {"type": "identify", "user_id": "u1", "email": "Ann@example.com"}
-    rows: dict[str, list[dict[str, Any]]] = {
-        "raw.segment_events": [
-            _page(1, "a1", "home", _at(1)),
-            # A second copy of the same delivery.
-            _page(1, "a1", "home", _at(1)),
-            _page(2, "a1", "product", _at(30, 7)),
-            _page(3, "a1", "price", _at(31, 5)),
-            _page(4, "a3", "home", _at(20)),
-            {**_page(5, "a1", "", _at(10)), **identify, "page_class": None},
-            # After as_of: not known yet.
-            _page(6, "a1", "cart", _at(31, 7)),
-        ],
-        "raw.crm_contacts": [
-            {
-                "contact_id": "k1",
-                "email": "ann@example.com",
-                "first_name": "Ann",
-                "account_id": "acme",
-                "owner_rep_id": "r1",
-                "time_zone": "Europe/Paris",
-                "tier": "gold",
-                "created_at": _at(5),
-                "updated_at": _at(5),
-            }
-        ],
-        "raw.crm_accounts": [{"account_id": "acme", "employees": 40, "created_at": _at(1)}],
-        "raw.crm_deals": [
-            {
-                "deal_id": "x1",
-                "contact_id": "k1",
-                "account_id": "acme",
-                "stage": "open",
-                "created_at": _at(6),
-            }
-        ],
-        "raw.orders": [
-            {
-                "order_id": "o1",
-                "shop_customer_id": "s1",
-                "email": "ann@example.com",
-                "amount_cents": 5000,
-                "discount_cents": 500,
-                "status": "paid",
-                "ordered_at": _at(30, 18),
-            },
-            {
-                "order_id": "o2",
-                "shop_customer_id": "s2",
-                "email": "ben@example.com",
-                "amount_cents": 9900,
-                "status": "refunded",
-                "ordered_at": _at(15),
-            },
-        ],
-        "raw.consents": [
-            {
-                "consent_id": "g1",
-                "email": "ann@example.com",
-                "channel": "email",
-                "purpose": "marketing",
-                "status": "granted",
-                "occurred_at": _at(5),
-            }
-        ],
-        "raw.suppressions": [
-            {
-                "suppression_id": "p1",
-                "email": "BEN@example.com ",
-                "kind": "erased",
-                "occurred_at": _at(16),
-            }
-        ],
-        "nextmove_engine.agent_outcomes": [
-            {"agent": "growth", "event": e, "weight": w, "per": p, "window_hours": 72}
-            for e, w, p in (("order", 0.01, "dollar"), ("click", 0.1, "event"))
-        ],
-        "nextmove_engine.decisions": [
-            _decision(1, ANN_BEFORE, _at(6, 12), reasons=[0, 9], action="hello", channel="email"),
-            _decision(2, ANN, _at(30, 6), action="no_action", channel="", reasons=[0, 3]),
-        ],
-        "nextmove_engine.receipts": [
-            {
-                "send_key": "w1",
-                "decision_id": "d1",
-                "customer_id": ANN_BEFORE,
-                "attempt": 1,
-                "destination": "braze",
-                "stream": "messages",
-                "status": "accepted",
-                "reason": "",
-                "http_status": 201,
-                "vendor_ref": "v1",
-                "at": _at(6, 13),
-            }
-        ],
-        "nextmove_engine.inbound_events": [
-            _event(1, "click", _at(7, 6)),
-            _event(2, "click", _at(8, 12)),
-            _event(3, "click", _at(7, 7), is_machine=True),
-            _event(4, "click", _at(20)),
-        ],
-    }
-    for table, entries in rows.items():
-        insert(path, table, entries)
+from tests.dbt_project.shop import ANN, ANN_BEFORE, BEN, CYD, at, fill
+from tests.dbt_project.warehouse import AS_OF, rows_of
 
 
 @pytest.fixture(scope="module")
-def path(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def path(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built twice: before Ann logged in for the first time, and after."""
     path = tmp_path_factory.mktemp("shop") / "warehouse.duckdb"
-    _fill(path)
-    dbt(path, "run", as_of=_at(6))
+    fill(path)
+    dbt(path, "run", as_of=at(6))
     dbt(path, "build")
-    yield path
+    return path
 
 
 def _rows(path: Path, model: str, columns: str, key: str) -> dict[str, dict[str, Any]]:
@@ -340,7 +161,7 @@ def test_outboxes(path: Path) -> None:
         "nextmove_reason": "This customer looked at prices in the last 7 days, and not writing"
         " was chosen for the goal growth.",
         "nextmove_next_step": "No message is planned.",
-        "nextmove_decided_at": _at(30, 6),
+        "nextmove_decided_at": at(30, 6),
     }
 
 

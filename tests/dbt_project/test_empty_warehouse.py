@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.dbt_project.conftest import Dbt, DbtFailed
+from tests.dbt_project.conftest import Dbt, DbtError
 from tests.dbt_project.warehouse import create_warehouse, insert, rows_of
 
 
@@ -44,7 +44,7 @@ def test_listed_table_that_is_absent_is_named(dbt: Dbt, path: Path) -> None:
     create_warehouse(path)
     with duckdb.connect(str(path)) as db:
         db.execute("drop table raw.chats")
-    with pytest.raises(DbtFailed, match=r"nextmove_sources lists chats, but .* does not exist"):
+    with pytest.raises(DbtError, match=r"nextmove_sources lists chats, but .* does not exist"):
         dbt(path, "run", "--select", "stg_chat__chats")
 
 
@@ -55,11 +55,11 @@ def test_missing_columns_are_null_when_optional_and_named_when_not(dbt: Dbt, pat
         db.execute("alter table raw.chats drop column topic; alter table raw.orders drop status")
     dbt(path, "run", "--select", "stg_chat__chats")
     assert rows_of(path, "select topic from nextmove.stg_chat__chats") == [{"topic": None}]
-    with pytest.raises(DbtFailed, match='orders" has no column status'):
+    with pytest.raises(DbtError, match='orders" has no column status'):
         dbt(path, "run", "--select", "stg_shop__orders")
 
 
 def test_as_of_is_asked_for(dbt: Dbt, path: Path) -> None:
     create_warehouse(path)
-    with pytest.raises(DbtFailed, match="var as_of is missing"):
+    with pytest.raises(DbtError, match="var as_of is missing"):
         dbt(path, "run", "--select", "int_identity__sightings", as_of=None)

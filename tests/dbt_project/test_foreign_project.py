@@ -85,7 +85,7 @@ def test_builds_as_a_package_from_other_schemas(project: Path, tmp_path: Path) -
     )
     common = [*folders(project, tmp_path / "dbt"), *variables_of(AS_OF)]
     invoke(["deps", "--quiet", "--project-dir", str(project), "--profiles-dir", str(project)])
-    results = invoke(["build", "--exclude", "test_type:unit", *common]).results
+    results = invoke(["build", *common]).results
     assert {r.node.schema for r in results if r.node.resource_type == "model"} == {
         "analytics",
         "analytics_theirs",

@@ -1,10 +1,5 @@
 with events as (
-    select
-        events.*,
-        -- Collectors deliver at least once.
-        row_number() over (partition by message_id order by received_at) as delivery
-    from {{ ref('stg_segment__events') }} as events
-    where occurred_at <= {{ nextmove.as_of() }}
+    select * from {{ ref('stg_segment__events') }} where occurred_at <= {{ nextmove.as_of() }}
 ),
 
 identity as (
@@ -13,16 +8,17 @@ identity as (
 
 resolved as (
     {{ nextmove.with_customer('events', ['user_id', 'anonymous_id', 'email', 'phone']) }}
-    and delivery = 1
 )
 
+-- Collectors deliver at least once; the copies are alike.
 select
     message_id,
-    customer_id,
-    type,
-    event,
-    platform,
-    page_class,
-    session_id,
-    occurred_at
+    min(customer_id) as customer_id,
+    min(type) as type,
+    min(event) as event,
+    min(platform) as platform,
+    min(page_class) as page_class,
+    min(session_id) as session_id,
+    min(occurred_at) as occurred_at
 from resolved
+group by 1

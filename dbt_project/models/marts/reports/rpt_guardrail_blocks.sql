@@ -10,10 +10,8 @@ with decisions as (
     where group_name = 'treatment'
 ),
 
-blocked as (
-    select decisions.decision_id, decisions.agent, decisions.decided_date, code
-    from {{ nextmove.unnest_codes('decisions', 'reasons') }}
-    where code > 0
+actions as (
+    {{ nextmove.unnest_codes('decisions', 'reasons') }}
 )
 
 select
@@ -27,5 +25,6 @@ select
     end as reason,
     count(distinct decision_id) as decisions,
     count(*) as blocked_actions
-from blocked
+from actions
+where code > 0
 group by 1, 2, 3
