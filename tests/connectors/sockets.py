@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 Behaviour = Callable[[socket.socket, bytes], bool]
 """Gets a connection and the request read from it; whether to keep the connection."""
@@ -46,7 +46,8 @@ def server(*behaviours: Behaviour) -> Iterator[tuple[str, list[bytes]]]:
         threads: list[threading.Thread] = []
 
         def serve(connection: socket.socket) -> None:
-            with connection:
+            # The client may hang up in the middle of what we say.
+            with connection, suppress(OSError):
                 while request := read_request(connection):
                     behaviour = behaviours[min(len(seen), len(behaviours) - 1)]
                     seen.append(request)
