@@ -2,9 +2,10 @@
 
 Let z be the standardised features led by a 1 and g'z the reward that a model of all actions
 together expects. With A = sum w z z' + prior and b = sum w (r - g'z) z over one action's rows, its
-expected reward has mean g'z + z' A^-1 b and sd v sqrt(z' A^-1 z) (Agrawal and Goyal 2013; v is the
-noise sd of one reward). So the prior shrinks what an action does differently for some customers,
-not what all actions share, and a new action starts from what is usual for such a customer.
+expected reward has mean g'z + z' A^-1 b and sd v sqrt(z' A^-1 z) (Agrawal and Goyal 2013), v being
+`WIDTH` times the noise sd of one reward. So the prior shrinks what an action does differently for
+some customers, not what all actions share, and a new action starts from what is usual for such a
+customer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from decision_engine.types import Family, Floats
 
 FAMILY: Family = "gaussian"
 INTERCEPT_PRECISION = 1.0
+WIDTH = 0.7
+"""Draws a little narrower than the posterior earn more (posterior reshaping, Chapelle and Li 2011).
+0.7 does on a public e-mail test and in simulated campaigns; 0.5 does no better, less reliably."""
 
 _TILE = 8
 _CELLS = 131_072  # numbers of one intermediate product; it stays in the second-level cache
@@ -48,7 +52,7 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
         spread = np.square(product[:, k:]).reshape(len(product), k, d + 1)
         np.add.reduce(spread, axis=2, out=sd[rows])
     np.sqrt(sd, out=sd)
-    sd *= state.theta.noise
+    sd *= WIDTH * state.theta.noise
     return mean, sd
 
 
@@ -76,7 +80,7 @@ def prior_precision(d: int, context_precision: float) -> Floats:
     return np.concatenate([[INTERCEPT_PRECISION], np.full(d, context_precision)])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
     """(D, k + k D): columns of common + A^-1 b, then of L^-T with A = L L', for all actions."""
     theta = state.theta

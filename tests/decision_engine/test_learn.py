@@ -201,6 +201,7 @@ def test_new_actions_join_and_old_ones_stay() -> None:
     [
         ("x", np.nan),
         ("reward", np.inf),
+        ("decided_at", np.nan),
         ("weight", 1.5),
         ("weight", -0.1),
         ("action", K),

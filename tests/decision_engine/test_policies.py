@@ -64,7 +64,8 @@ def by_hand(state: PolicyState, action: int, x: Floats) -> tuple[float, float]:
     precision = gram + np.diag(np.r_[1.0, np.full(len(x), theta.context_precision)])
     moment = change @ state.closed.moment[action] - gram @ theta.common
     mean = z @ theta.common + z @ np.linalg.solve(precision, moment)
-    return float(mean), float(theta.noise * np.sqrt(z @ np.linalg.solve(precision, z)))
+    v = linear_thompson.WIDTH * theta.noise
+    return float(mean), float(v * np.sqrt(z @ np.linalg.solve(precision, z)))
 
 
 def test_linear_posterior_is_bayesian_linear_regression() -> None:
