@@ -21,6 +21,7 @@ from rich.table import Table
 
 from connectors import errors as connector_errors
 from decision_engine.errors import MissingColumnError, RuleError, StepError
+from decision_engine.terminal import new_table, totals_table
 
 PROJECT = click.option(
     "--project",
@@ -90,18 +91,6 @@ def emit(result: Any, as_json: bool, render: Callable[[Any], Any]) -> None:
         console.print(render(result))
 
 
-def totals_table(title: str, totals: dict[str, Any]) -> Table:
-    """Two columns: what, how many."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in totals.items():
-        table.add_row(
-            name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)
-        )
-    return table
-
-
 @contextmanager
 def progress_line(as_json: bool, text: str) -> Iterator[Callable[[str], None]]:
     """A spinner with the last thing done; silent for machines and when not a terminal."""
@@ -134,24 +123,27 @@ def open_workspace(folder: Path) -> Any:
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", help="Project name (lower-case snake case).", show_default="folder name")
+@click.option("--sources", default="", help="The raw tables you have, by comma; all if not given.")
 @JSON
-def init(folder: Path, name: str | None, as_json: bool) -> None:
+def init(folder: Path, name: str | None, sources: str, as_json: bool) -> None:
     """Write a new project: configuration, three agents, creatives and a dbt project.
 
     \b
-    Example:  nextmove init myshop
+    Example:  nextmove init myshop --sources orders,consents,crm_contacts
     """
     from decision_engine.scaffold import init as write
 
     with reported_errors():
-        written = write(folder, name or folder.resolve().name.lower().replace("-", "_"))
+        wanted = [s.strip() for s in sources.split(",") if s.strip()]
+        default = folder.resolve().name.lower().replace("-", "_")
+        written = write(folder, name or default, sources=wanted)
         emit(
             {"folder": str(folder), "files": [str(p) for p in written]},
             as_json,
             lambda r: (
                 f"Wrote {len(r['files'])} files to {folder}.\n"
-                f"Next: load your tables into {folder}/warehouse.duckdb (docs/tutorial/first_project.md),"
-                f" then\n  cd {folder} && nextmove check && nextmove run"
+                f"Next: load your tables into {folder}/warehouse.duckdb, then\n"
+                f"  cd {folder} && nextmove check && nextmove run"
             ),
         )
 
@@ -219,7 +211,7 @@ def learn(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
 
 def render_learned(result: dict[str, Any]) -> Table:
     """One row per agent."""
-    table = Table(title="learn", title_justify="left")
+    table = new_table("learn")
     for name in ("agent", "version", "decisions", "what changed"):
         table.add_column(name, no_wrap=name != "what changed")
     for agent, row in result.items():
@@ -247,7 +239,7 @@ def decide(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
 
 def render_decided(result: dict[str, Any]) -> Table:
     """Decisions by agent and what was chosen."""
-    table = Table(title=f"decide · epoch {result['epoch_id']}", title_justify="left")
+    table = new_table(f"decide · epoch {result['epoch_id']}")
     table.add_column("agent", no_wrap=True)
     for name in ("decisions", "sends", "no action", "all else blocked"):
         table.add_column(name, justify="right")
@@ -281,7 +273,7 @@ def deliver(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None
 
 def render_delivered(result: dict[str, Any]) -> Table:
     """One row per stream: extracted = accepted + rejected + skipped + unknown + waiting."""
-    table = Table(title="deliver", title_justify="left")
+    table = new_table("deliver")
     table.add_column("stream", no_wrap=True)
     for name in DELIVERED_COLUMNS:
         table.add_column(name.replace("_", " "), justify="right")

@@ -16,6 +16,7 @@ from decision_engine.audit import explain_decision
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.lift import Group, Lift, lift, mean_interval
 from decision_engine.market.truth import Truth
+from decision_engine.terminal import new_table
 from decision_engine.workspace import Workspace
 
 TREATMENT, HOLDOUT = "treatment", "holdout"
@@ -58,9 +59,9 @@ def collect(
     return DemoReport(
         **facts,
         reward_by_group={
-            name: {"n": group.n, **mean_interval(group)._asdict()} for name, group in groups.items()
+            name: {"n": group.n, **asdict(mean_interval(group))} for name, group in groups.items()
         },
-        lift={g: v.always_valid._asdict() for g, v in lifts.items()},
+        lift={g: asdict(v.always_valid) for g, v in lifts.items()},
         verdict=verdict(lifts.get(HOLDOUT)),
         gap_share_by_week=[a.share for a in truth.by_week(TREATMENT)],
         random_share_by_week=[a.share for a in truth.by_week("random")],
@@ -159,7 +160,7 @@ def render(report: DemoReport, folder: Path) -> RenderableType:
 def sends_table(report: DemoReport) -> Table:
     """Sends by channel and what became of them."""
     statuses = ("accepted", "rejected", "skipped", "unknown")
-    table = Table(title="Sends by channel", title_justify="left")
+    table = new_table("Sends by channel")
     table.add_column("channel")
     for status in statuses:
         table.add_column(status, justify="right")
@@ -170,7 +171,7 @@ def sends_table(report: DemoReport) -> Table:
 
 def blocked_table(report: DemoReport) -> Table:
     """How often each guardrail ruled an action out."""
-    table = Table(title="Actions ruled out, by guardrail", title_justify="left")
+    table = new_table("Actions ruled out, by guardrail")
     table.add_column("guardrail")
     table.add_column("times", justify="right")
     for name, n in report.blocked.items():
@@ -180,9 +181,7 @@ def blocked_table(report: DemoReport) -> Table:
 
 def reward_table(report: DemoReport) -> Table:
     """Mean reward per customer by group, and treatment's lift over each."""
-    table = Table(
-        title="Reward per customer (95 % intervals; lift always-valid)", title_justify="left"
-    )
+    table = new_table("Reward per customer (95 % intervals; lift always-valid)")
     for name in ("group", "customers", "mean", "interval", "treatment minus this"):
         table.add_column(name, justify="left" if name == "group" else "right")
     for group, m in report.reward_by_group.items():
@@ -199,10 +198,7 @@ def reward_table(report: DemoReport) -> Table:
 
 def gap_table(report: DemoReport) -> Table:
     """Share of the random-to-oracle gap by week."""
-    table = Table(
-        title="Share of the random-to-oracle gap reached, by week (the simulation knows the truth)",
-        title_justify="left",
-    )
+    table = new_table("Share of the random-to-oracle gap, by week (the simulation knows the truth)")
     table.add_column("group")
     for week in range(1, len(report.gap_share_by_week) + 1):
         table.add_column(f"week {week}", justify="right")
@@ -223,14 +219,14 @@ def save_picture(report: DemoReport, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    figure, (learning, reward, sends) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, (learning, reward, sends) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     draw_learning(learning, report)
     draw_reward(reward, report)
     draw_sends(sends, report)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def draw_learning(axes: Any, report: DemoReport) -> None:

@@ -91,7 +91,9 @@ def main() -> None:
         print(json.dumps(measure(arguments.one)))
         return
     results = []
-    print(f"{'customers':>10} {'decisions':>10} {'wall s':>8} {'CPU s':>8} {'rows/s':>9} {'GiB':>6}")
+    print(
+        f"{'customers':>10} {'decisions':>10} {'wall s':>8} {'CPU s':>8} {'rows/s':>9} {'GiB':>6}"
+    )
     for n in SIZES:
         command = [sys.executable, "-m", "tests.end_to_end.bench_decide", "--one", str(n)]
         r = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
