@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
 
+from connectors import journal as journal_module
 from connectors.base import Reply, Request, SendGate, Window
 from connectors.calls import FAILURES_IN_A_ROW, Target
 from connectors.deliver import ATTEMPTS, SendRun, deliver_sends
@@ -19,6 +23,7 @@ from connectors.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
+from connectors.framed import segments
 from connectors.journal import Journal
 from connectors.limits import Limiter
 from tests.connectors.sends import NOW, Plain, Vendor, intent
@@ -339,6 +344,42 @@ def test_an_intent_for_nowhere_waits_and_says_what_there_is(
     assert isinstance(error, ConfigurationError)
     assert names in str(error)
     assert (run.totals.accepted, run.waiting) == (1, 1)
+
+
+def test_what_a_power_cut_would_leave_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only synced bytes count: before each call they say `sending`, at the end everything."""
+    synced: dict[int, int] = {}
+    real = os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        real(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 4_000)
+    copies = count()
+
+    def after_a_power_cut() -> Journal:
+        copy = tmp_path / f"copy{next(copies)}"
+        copy.mkdir()
+        for segment in segments(tmp_path / "journal"):
+            safe = synced.get(segment.stat().st_ino, 0)
+            (copy / segment.name).write_bytes(segment.read_bytes()[:safe])
+        return Journal.open(copy)
+
+    def vendor(request: Request) -> Reply:
+        with lock, after_a_power_cut() as journal:
+            assert {journal.state(record.key) for record in request.records} == {"unknown"}
+        return Reply(200, b"ok")
+
+    lock = Lock()
+    with Journal.open(tmp_path / "journal") as journal:
+        journal.add(intent(i) for i in range(60))
+        deliver(journal, vendor)
+        with after_a_power_cut() as left:
+            assert left.counts()["accepted"] == 60
 
 
 def test_a_target_never_shows_its_key() -> None:
