@@ -1,0 +1,1 @@
+"""nextmove's decision engine: the pure core, and the loop around it."""

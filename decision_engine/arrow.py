@@ -34,7 +34,7 @@ def _values(array: pa.Array) -> NDArray[Any]:
         return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False))
     if pa.types.is_timestamp(kind):
         micros = array.cast(pa.timestamp("us")).cast(pa.int64()).fill_null(0)
-        return micros.to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
+        return np.asarray(micros.to_numpy(zero_copy_only=False).astype(np.float64) / 1e6)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return np.asarray(array.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False))
     return np.asarray(pc.fill_null(array.cast(pa.string()), "").to_numpy(zero_copy_only=False))

@@ -135,9 +135,9 @@ def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
 
 def _let_go_of_the_database() -> None:
     """Dbt keeps its DuckDB open for the life of the process, after a failure too."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.adapters.duckdb import connections
 
-    DuckDBConnectionManager.close_all_connections()
+    connections.DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
 
 
 def _install_package(folder: Path) -> None:

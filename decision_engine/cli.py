@@ -44,7 +44,7 @@ console = Console()
 errors = Console(stderr=True)
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[datetime]):
     """A UTC time such as 2026-03-01 or 2026-03-01T06:00."""
 
     name = "time"

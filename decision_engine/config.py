@@ -23,7 +23,7 @@ class Frozen(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all configuration: immutable, unknown fields are errors."""
 
 
-class Outcome(Frozen):
+class Outcome(Frozen, frozen=True):
     """One thing that may happen after a decision and what it is worth.
 
     reward = weight x (1 per event, or dollars for `per: dollar`), when it happens
@@ -36,7 +36,7 @@ class Outcome(Frozen):
     per: Literal["event", "dollar"] = "event"
 
 
-class ContextFeature(Frozen):
+class ContextFeature(Frozen, frozen=True):
     """One column of dim_customer_features as model input."""
 
     column: Name
@@ -44,7 +44,7 @@ class ContextFeature(Frozen):
     one_of: tuple[str, ...] = ()
 
 
-class AgentAction(Frozen):
+class AgentAction(Frozen, frozen=True):
     """A creative with the incentives and send hours it may be combined with."""
 
     creative: Name
@@ -53,24 +53,24 @@ class AgentAction(Frozen):
     eligible_if: Rule | None = None
 
 
-class UniformPolicy(Frozen, tag="uniform", tag_field="kind"):
+class UniformPolicy(Frozen, frozen=True, tag="uniform", tag_field="kind"):
     """Every eligible action with the same probability."""
 
 
-class FixedPolicy(Frozen, tag="fixed", tag_field="kind"):
+class FixedPolicy(Frozen, frozen=True, tag="fixed", tag_field="kind"):
     """The first eligible action of the list; no_action when none is eligible."""
 
     actions: tuple[str, ...] = ("no_action",)
 
 
-class WeightedThompson(Frozen, tag="weighted_thompson", tag_field="kind"):
+class WeightedThompson(Frozen, frozen=True, tag="weighted_thompson", tag_field="kind"):
     """Beta-Bernoulli Thompson sampling per action, without context."""
 
     floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.005
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
 
 
-class LinearThompson(Frozen, tag="linear_thompson", tag_field="kind"):
+class LinearThompson(Frozen, frozen=True, tag="linear_thompson", tag_field="kind"):
     """Disjoint linear Thompson sampling: one Bayesian linear model per action.
 
     `context_precision: auto` chooses the prior precision of the context weights by
@@ -85,7 +85,7 @@ class LinearThompson(Frozen, tag="linear_thompson", tag_field="kind"):
 Policy = UniformPolicy | FixedPolicy | WeightedThompson | LinearThompson
 
 
-class Group(Frozen):
+class Group(Frozen, frozen=True):
     """A fixed share of customers (by salted hash) with a policy of its own."""
 
     name: Name
@@ -93,7 +93,7 @@ class Group(Frozen):
     policy: Policy | None = None
 
 
-class Agent(Frozen):
+class Agent(Frozen, frozen=True):
     """One use case.
 
     `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
@@ -110,7 +110,7 @@ class Agent(Frozen):
     time_to_live: Duration = "6h"
 
 
-class Creative(Frozen):
+class Creative(Frozen, frozen=True):
     """A message version that lives in the ESP, by campaign id."""
 
     creative: Name
@@ -123,7 +123,7 @@ class Creative(Frozen):
     attributes: dict[str, str] = {}
 
 
-class Incentive(Frozen):
+class Incentive(Frozen, frozen=True):
     """What is given away, and what it costs us when it is used (USD cents)."""
 
     incentive: Name
@@ -131,7 +131,7 @@ class Incentive(Frozen):
     cost_cents: Annotated[int, Meta(ge=0)] = 0
 
 
-class Cap(Frozen):
+class Cap(Frozen, frozen=True):
     """At most `max` messages in a rolling window; all channels when `channel` is absent."""
 
     max: Annotated[int, Meta(ge=0)]
@@ -139,14 +139,14 @@ class Cap(Frozen):
     channel: Channel | None = None
 
 
-class QuietHours(Frozen):
+class QuietHours(Frozen, frozen=True):
     """Messages may leave when start <= local hour < end in the person's own zone."""
 
     start: Hour = 8
     end: Annotated[int, Meta(ge=1, le=24)] = 21
 
 
-class Warehouse(Frozen):
+class Warehouse(Frozen, frozen=True):
     """Where the tables are. `path` is for duckdb; secrets come from the environment."""
 
     kind: Literal["duckdb"] = "duckdb"
@@ -156,7 +156,7 @@ class Warehouse(Frozen):
     engine_schema: Name = "nextmove_engine"
 
 
-class Destination(Frozen):
+class Destination(Frozen, frozen=True):
     """An outside system. `api_key_env` names the environment variable that holds the key."""
 
     kind: Literal["braze", "iterable", "hubspot"]
@@ -165,7 +165,7 @@ class Destination(Frozen):
     webhook_key_env: Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
 
 
-class Project(Frozen):
+class Project(Frozen, frozen=True):
     """nextmove.yml."""
 
     project: Name

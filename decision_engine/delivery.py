@@ -137,7 +137,7 @@ def _only_extracted(n: int) -> dict[str, int]:
 
 
 @contextmanager
-def open_delivery(workspace: Workspace, now: datetime) -> Iterator[Delivery]:
+def open_delivery(workspace: Workspace) -> Iterator[Delivery]:
     """The journal and all destinations, ready. ConfigurationError for a missing key."""
     with ExitStack() as stack:
         targets = {
@@ -159,7 +159,7 @@ def deliver_all(
 ) -> dict[str, Any]:
     """One delivery pass of a project; totals by stream."""
     require_real_clock(workspace, now)
-    with open_delivery(workspace, now) as delivery:
+    with open_delivery(workspace) as delivery:
         return delivery.preview(now) if dry_run else delivery.deliver(now, progress=progress)
 
 

@@ -130,7 +130,7 @@ def live(workspace: Workspace, world: World, truth: Truth, days: int, console: C
         append_raw(workspace, world.market.reference())
     with progress_bar(console) as bar:
         task = bar.add_task("", total=days)
-        with open_delivery(workspace, midnight(0)) as delivery:
+        with open_delivery(workspace) as delivery:
             for day in range(days):
                 totals = live_day(workspace, world, truth, delivery, day)
                 bar.update(task, advance=1, description=f"day {day + 1}/{days} · {totals}")

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.base import Warehouse
-from decision_engine import config, keys
-from decision_engine.config import hours
+from decision_engine import keys
+from decision_engine.config import Agent, Group, Policy, hours
 from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
@@ -31,10 +31,10 @@ FEATURES = "dim_customer_features"
 class AgentInEpoch:
     """One agent with everything it decides with, frozen."""
 
-    config: config.Agent
+    config: Agent
     plan: AgentPlan
     state: PolicyState
-    groups: tuple[config.Group, ...]
+    groups: tuple[Group, ...]
     group_salt: str
     fact_columns: tuple[str, ...]
 
@@ -125,7 +125,7 @@ def _agent(
     agent, catalog = workspace.agents[name], workspace.catalog(name)
     groups = agent.groups or workspace.project.groups
     state = read_state(workspace, warehouse, name, version) or initial_state(agent, catalog)
-    policies: Mapping[str, config.Policy] = {g.name: g.policy or agent.policy for g in groups}
+    policies: Mapping[str, Policy] = {g.name: g.policy or agent.policy for g in groups}
     text = {f.column for f in agent.context if f.transform == "one_of"}
     own_salt = f"{workspace.project.salt}\x1f{name}" if agent.groups else workspace.project.salt
     return AgentInEpoch(
@@ -150,7 +150,7 @@ def read_state(
     return load(found[0][0]) if found else None
 
 
-def initial_state(agent: config.Agent, catalog: Catalog) -> PolicyState:
+def initial_state(agent: Agent, catalog: Catalog) -> PolicyState:
     """What an agent starts from: the prior of its policy."""
     precision = getattr(agent.policy, "context_precision", "auto")
     return PolicyState.initial(

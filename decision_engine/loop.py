@@ -53,7 +53,7 @@ def run(
 
     def with_delivery(work: Callable[[Delivery], dict[str, Any]]) -> dict[str, Any]:
         # Held only while it is needed: others may send while dbt builds.
-        with nullcontext(delivery) if delivery else open_delivery(workspace, now) as opened:
+        with nullcontext(delivery) if delivery else open_delivery(workspace) as opened:
             return work(opened)
 
     works: dict[str, Callable[[], dict[str, Any]]] = {

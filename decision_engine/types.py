@@ -104,6 +104,7 @@ class Catalog:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The k action keys, in order."""
         return tuple(a.key for a in self.actions)
 
     def __len__(self) -> int:

@@ -54,7 +54,8 @@ class Truth:
                 self._add(week, agent, rows)
 
     def _decisions(self, agent: str, slot: str) -> Iterator[dict[str, Any]]:
-        decisions, customers = self.workspace.engine("decisions"), self.workspace.model("dim_customers")
+        decisions = self.workspace.engine("decisions")
+        customers = self.workspace.model("dim_customers")
         with self.workspace.warehouse() as warehouse:
             for batch in warehouse.query(
                 f"select d.group_name, d.action, d.reasons, d.decided_at, c.email"

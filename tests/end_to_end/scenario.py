@@ -60,7 +60,7 @@ def live(workspace: Workspace) -> None:
 
 def send_what_is_due(workspace: Workspace, start: datetime, end: datetime) -> None:
     """The deliver passes of one day."""
-    with open_delivery(workspace, start) as delivery:
+    with open_delivery(workspace) as delivery:
         while (due := delivery.next_due()) is not None and due < end:
             delivery.deliver(max(due, start), profiles=False)
         delivery.deliver(end, profiles=True)
