@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +77,8 @@ class _Kept(msgspec.Struct, tag="kept", tag_field="record"):
 
 
 _decode = msgspec.json.Decoder(Intent | _Sending | _Receipt | _Kept).decode
+_decode_receipt = msgspec.json.Decoder(_Receipt).decode
+_RECEIPT = b'{"record":"receipt"'
 _encode = msgspec.json.Encoder().encode
 _FINAL = {
     Status.ACCEPTED: State.ACCEPTED,
@@ -252,8 +255,8 @@ class Journal:
             if number(segment) < after >> _OFFSET_BITS:
                 continue
             for offset, payload in frames(segment, max(0, after - base), is_closed=True):
-                record = _decode(payload)
-                if isinstance(record, _Receipt):
+                if payload.startswith(_RECEIPT):
+                    record = _decode_receipt(payload)
                     yield base | frame_end(offset, payload), _row(record)
 
     @property
@@ -404,6 +407,7 @@ def _checked(intent: Mapping[str, Any]) -> Intent:
     return head
 
 
+@lru_cache(1024)  # messages of one hour share their times
 def _epoch_of(text: str) -> float:
     return epoch(datetime.fromisoformat(text))
 

@@ -27,7 +27,11 @@ IN_DOUBT = 16
 RECOVER = [name for name in FAILPOINTS if name.startswith("journal.recover")]
 COMPACT = [name for name in FAILPOINTS if name.startswith("journal.compact")]
 SYNC = [name for name in FAILPOINTS if name.startswith("sync.")]
-SEND = [name for name in FAILPOINTS if name not in [*RECOVER, *COMPACT, *SYNC]]
+SEND = [
+    name
+    for name in FAILPOINTS
+    if name.startswith(("framed.", "journal.", "deliver.")) and name not in [*RECOVER, *COMPACT]
+]
 
 
 @dataclass
