@@ -25,10 +25,10 @@ lint: setup  ## style, types and import rules
 	@$(RUN)/lint-imports
 
 test: lint  ## style, types, import rules and every test but the slow ones
-	@$(RUN)/pytest -n 2 -m "not slow"
+	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: lint  ## every test
-	@$(RUN)/pytest -n 2
+	@$(RUN)/pytest -n 2 --dist loadfile
 	@$(MAKE) --no-print-directory storm
 
 storm: setup  ## kill the loop at random, 200 times, and audit every row

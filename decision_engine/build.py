@@ -162,7 +162,13 @@ def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
         *("--project-dir", str(folder), "--profiles-dir", str(folder)),
         *("--target-path", str(state / "target"), "--log-path", str(state / "logs")),
         *("--vars", json.dumps(variables)),
-        *("--log-level", "none", "--no-use-colors", "--no-send-anonymous-usage-stats"),
+        *(
+            "--log-level",
+            "none",
+            "--no-use-colors",
+            "--no-write-json",
+            "--no-send-anonymous-usage-stats",
+        ),
     ]
 
 
