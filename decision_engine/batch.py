@@ -22,6 +22,7 @@ from decision_engine.epochs import FEATURES, AgentInEpoch
 from decision_engine.errors import StepError
 from decision_engine.features import all_needed_columns, design
 from decision_engine.guardrails import reasons, send_at
+from decision_engine.load import load_project
 from decision_engine.policies import floor_of
 from decision_engine.rules import parsed
 from decision_engine.tables import DECISIONS
@@ -46,7 +47,7 @@ def decide_all(
         if status == "done":
             return totals_of(workspace, warehouse, epoch)
         agents = epochs.freeze(workspace, warehouse, epoch, is_new=is_new)
-        require_columns(workspace, warehouse, agents)
+        require_columns(workspace, warehouse)
         require_audiences(workspace, warehouse, agents)
         if is_new and not dry_run:
             epochs.commit(workspace, warehouse, epoch, agents)
@@ -62,15 +63,9 @@ def decide_all(
     return tally.totals(epoch, sorted(workspace.agents))
 
 
-def require_columns(workspace: Workspace, warehouse: Warehouse, agents: list[AgentInEpoch]) -> None:
-    """Every column that the agents read must be in the profiles."""
-    have = warehouse.columns(workspace.model(FEATURES)) or {}
-    missing = [c for c in needed(workspace.project, agents) if c not in have]
-    if missing:
-        raise StepError(
-            f"{workspace.model(FEATURES)} has no column {', '.join(missing)};"
-            " `nextmove check` says which agent asks for it"
-        )
+def require_columns(workspace: Workspace, warehouse: Warehouse) -> None:
+    """Every column that the agents read must be in the profiles, with a fitting type."""
+    load_project(workspace.root, warehouse.columns(workspace.model(FEATURES)))
 
 
 def require_audiences(

@@ -1,0 +1,197 @@
+"""Bad input: one clear line, an exit code, and nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from decision_engine.cli import main
+from decision_engine.workspace import Workspace
+from tests.end_to_end.scenario import midnight
+
+AS_OF = ["--as-of", midnight(0).isoformat()]
+AGENT = "agents/win_back.yml"
+
+
+def nextmove(*arguments: str) -> Result:
+    """The command line, in this process."""
+    return CliRunner().invoke(main, [*arguments])
+
+
+def edit(project: Path, name: str, before: str, after: str) -> None:
+    """Change one thing in a file."""
+    path = project / name
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+
+
+def state_of(project: Path) -> tuple[object, ...]:
+    """Everything that a step of the loop could have changed."""
+    workspace = Workspace.open(project)
+    tables = ("epochs", "decisions", "receipts", "policy_states", "runs")
+    with workspace.warehouse() as warehouse:
+        rows = [warehouse.rows(f"select count(*) from {workspace.engine(t)}") for t in tables]
+    with workspace.journal() as journal:
+        return (*(r[0][0] for r in rows), journal.counts())
+
+
+def break_agent(project: Path) -> None:
+    edit(project, AGENT, "goal:", "gaol:")
+
+
+def unknown_column(project: Path) -> None:
+    edit(project, AGENT, "orders_count >= 1", "orders_cuont >= 1")
+
+
+def empty_audience(project: Path) -> None:
+    edit(project, AGENT, "orders_count >= 1", "orders_count >= 100000")
+
+
+def missing_table(project: Path) -> None:
+    workspace = Workspace.open(project)
+    with workspace.warehouse() as warehouse:
+        warehouse.rows("drop table raw.orders")
+
+
+def damaged_warehouse(project: Path) -> None:
+    (project / "warehouse.duckdb").write_bytes(b"not a database" * 1000)
+
+
+CASES: list[tuple[Callable[[Path], None], str, int, str]] = [
+    (break_agent, "check", 2, "agents/win_back.yml:3: gaol: unknown field"),
+    (break_agent, "decide", 2, "agents/win_back.yml:3: gaol: unknown field"),
+    (unknown_column, "check", 2, "did you mean 'orders_count'?"),
+    (unknown_column, "decide", 2, "did you mean 'orders_count'?"),
+    (empty_audience, "decide", 1, "agents/win_back.yml: audience: no customer matches"),
+    (missing_table, "check", 2, "sources: table raw.orders does not exist"),
+    (missing_table, "build", 2, "sources: table raw.orders does not exist"),
+    (missing_table, "run", 2, "sources: table raw.orders does not exist"),
+    (damaged_warehouse, "check", 2, "warehouse.duckdb cannot be opened"),
+    (damaged_warehouse, "decide", 2, "warehouse.duckdb cannot be opened"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "command", "code", "line"), CASES)
+def test_one_clear_line_and_nothing_changed(
+    project: Path, spoil: Callable[[Path], None], command: str, code: int, line: str
+) -> None:
+    before = None if spoil in (break_agent, damaged_warehouse) else state_of(project)
+    spoil(project)
+    result = nextmove(command, "--project", str(project), *(AS_OF if command != "check" else []))
+
+    assert result.exit_code == code, result.output
+    assert line in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.output
+    if before is not None:
+        assert state_of(project) == before
+
+
+def test_not_a_project(tmp_path: Path) -> None:
+    result = nextmove("check", "--project", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "nextmove init" in result.stderr
+
+
+def test_key_not_set(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ITERABLE_API_KEY")
+    result = nextmove("run", "--project", str(project), *AS_OF)
+
+    assert result.exit_code == 2
+    assert "ITERABLE_API_KEY is not set" in result.stderr
+    assert state_of(project)[:3] == (0, 0, 0)
+
+
+def decided(project: Path) -> None:
+    """A project with a dispatched slot, nothing delivered yet."""
+    from decision_engine.delivery import open_delivery
+
+    assert nextmove("decide", "--project", str(project), *AS_OF).exit_code == 0
+    workspace = Workspace.open(project)
+    with open_delivery(workspace) as delivery:
+        assert delivery.dispatch(midnight(0).date().isoformat(), midnight(0))["intents"] > 0
+
+
+def test_dead_server(project: Path) -> None:
+    decided(project)
+    before = state_of(project)
+    config = project / "nextmove.yml"
+    port = config.read_text().split("http://127.0.0.1:")[1].split("/")[0]
+    config.write_text(config.read_text().replace(f"127.0.0.1:{port}", "127.0.0.1:9"))
+    result = nextmove(
+        "deliver", "--project", str(project), "--as-of", midnight(0).replace(hour=18).isoformat()
+    )
+
+    assert result.exit_code == 1
+    assert "refused" in result.stderr
+    assert "Traceback" not in result.output
+    # Every message still waits: none was marked as sent, skipped or lost.
+    assert state_of(project)[-1] == before[-1]
+
+
+def test_wrong_key(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(project)
+    before = state_of(project)
+    for name in ("BRAZE_API_KEY", "ITERABLE_API_KEY", "HUBSPOT_ACCESS_TOKEN"):
+        monkeypatch.setenv(name, "not-the-key-0123456789")
+    result = nextmove(
+        "deliver", "--project", str(project), "--as-of", midnight(0).replace(hour=18).isoformat()
+    )
+
+    assert result.exit_code == 1
+    assert "refuses the key" in result.stderr
+    assert "not-the-key" not in result.output
+    assert state_of(project)[-1] == before[-1]
+
+
+def test_another_time_is_for_the_sandbox_only(project: Path) -> None:
+    edit(project, "nextmove.yml", "http://127.0.0.1:", "https://rest.iad-01.braze.example:")
+    result = nextmove("deliver", "--project", str(project), *AS_OF)
+
+    assert result.exit_code == 2
+    assert "for the sandbox only" in result.stderr
+
+
+def test_dry_runs_change_nothing(project: Path) -> None:
+    decided(project)
+    before = state_of(project)
+    for command in ("decide", "deliver", "learn"):
+        tomorrow = midnight(1).isoformat()
+        result = nextmove(command, "--project", str(project), "--dry-run", "--as-of", tomorrow)
+        assert result.exit_code in (0, 1), result.output
+    assert state_of(project) == before
+
+
+def test_decide_twice_decides_once(project: Path) -> None:
+    first = nextmove("decide", "--project", str(project), "--json", *AS_OF)
+    after = state_of(project)
+    second = nextmove("decide", "--project", str(project), "--json", *AS_OF)
+
+    assert first.exit_code == second.exit_code == 0
+    assert first.stdout == second.stdout
+    assert state_of(project) == after
+
+
+def test_the_stop_file_stops(project: Path) -> None:
+    decided(project)
+    (project / "STOP").touch()
+    result = nextmove(
+        "deliver",
+        "--json",
+        "--project",
+        str(project),
+        "--as-of",
+        midnight(0).replace(hour=18).isoformat(),
+    )
+
+    assert result.exit_code == 0, result.output
+    workspace = Workspace.open(project)
+    with workspace.journal() as journal:
+        counts = journal.counts()
+    assert counts["accepted"] == counts["unknown"] == 0
+    assert counts["skipped"] > 0
