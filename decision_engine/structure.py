@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -55,11 +56,13 @@ def _own_problems(value: Any, shape: Any, where: Where) -> Iterator[Problem]:
     struct = _chosen(value, structs)
     fields = {f.name: f for f in msgspec.structs.fields(struct)} if struct else {}
     tag = {struct.__struct_config__.tag_field} if struct else set()
-    for name in value:
-        if name not in fields and name not in tag:
-            yield (*where, name), unknown("field", name, fields)
+    strange = [name for name in value if name not in fields and name not in tag]
+    for name in strange:
+        yield (*where, name), unknown("field", name, fields)
+    # A misspelt field is one problem, not a strange one and a missing one.
+    meant = {near for name in strange for near in get_close_matches(str(name), fields, n=1)}
     for name, info in fields.items():
-        if info.required and name not in value:
+        if info.required and name not in value and name not in meant:
             yield where, f"field '{name}' is missing"
 
 
