@@ -26,7 +26,8 @@ from connectors.errors import (
     NotSentError,
     UnknownOutcomeError,
 )
-from connectors.journal import Journal, epoch
+from connectors.journal import Journal
+from connectors.journal_records import epoch, epoch_of
 from connectors.limits import Limiter
 
 IN_FLIGHT = 4
@@ -178,7 +179,7 @@ class _Run:
         if intent["customer_id"] in customers:
             self.is_unfinished = True
             return False
-        if epoch(datetime.fromisoformat(intent["expires_at"])) <= epoch(now):
+        if epoch_of(intent["expires_at"]) <= epoch(now):
             reason: str | None = "expired"
         else:
             reason = self.gate(intent, now)

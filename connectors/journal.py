@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +26,21 @@ from connectors import failpoint
 from connectors.base import Receipt, Status
 from connectors.framed import FramedLog, frame_at, frame_end, frames, number, segments
 from connectors.journal_index import NONE, JournalIndex, State
+from connectors.journal_records import (
+    RECEIPT,
+    Intent,
+    Kept,
+    ReceiptRecord,
+    Sending,
+    checked,
+    decode,
+    decode_receipt,
+    encode,
+    epoch,
+    epoch_of,
+    moment,
+    row_of,
+)
 
 CAP_DAYS = 31
 """Sends are remembered this long for frequency caps, whatever else is compacted away."""
@@ -35,51 +49,6 @@ _CHUNK = 4096
 _OFFSET_BITS = 40
 
 
-class Intent(msgspec.Struct, tag="intent", tag_field="record"):
-    """The part of a send intent that the journal itself needs; times are ISO text, UTC."""
-
-    send_key: str
-    decision_id: str
-    customer_id: str
-    destination: str
-    stream: str
-    channel: str
-    send_at: str
-    expires_at: str
-
-
-class _Sending(msgspec.Struct, tag="sending", tag_field="record"):
-    send_key: str
-    at: float
-
-
-class _Receipt(msgspec.Struct, tag="receipt", tag_field="record", omit_defaults=True):
-    send_key: str
-    decision_id: str
-    destination: str
-    stream: str
-    customer_id: str
-    attempt: int
-    status: Status
-    at: float
-    reason: str = ""
-    http_status: int | None = None
-    vendor_ref: str = ""
-
-
-class _Kept(msgspec.Struct, tag="kept", tag_field="record"):
-    """The state of an intent that compaction moved to a newer segment."""
-
-    send_key: str
-    state: int
-    attempt: int
-    sent_at: float
-
-
-_decode = msgspec.json.Decoder(Intent | _Sending | _Receipt | _Kept).decode
-_decode_receipt = msgspec.json.Decoder(_Receipt).decode
-_RECEIPT = b'{"record":"receipt"'
-_encode = msgspec.json.Encoder().encode
 _FINAL = {
     Status.ACCEPTED: State.ACCEPTED,
     Status.REJECTED: State.REJECTED,
@@ -140,9 +109,9 @@ class Journal:
     def _add_chunk(self, intents: Sequence[Mapping[str, Any]]) -> int:
         new: dict[str, tuple[Intent, bytes]] = {}
         for intent in intents:
-            head = _checked(intent)
+            head = checked(intent)
             if head.send_key not in new and self._index.find(head.send_key) == NONE:
-                new[head.send_key] = head, _encode({"record": "intent", **intent})
+                new[head.send_key] = head, encode({"record": "intent", **intent})
         places = self._append([payload for _, payload in new.values()])
         for (head, _), place in zip(new.values(), places, strict=True):
             self._index_intent(head, place)
@@ -152,7 +121,7 @@ class Journal:
         """Mark intents as being sent, before the call. Raises ValueError unless they wait."""
         slots = [self._slot(key, (State.INTENT,)) for key in send_keys]
         began = epoch(at)
-        self._append([_encode(_Sending(key, began)) for key in send_keys])
+        self._append([encode(Sending(key, began)) for key in send_keys])
         failpoint.hit("journal.sending.before_sync")
         self._log.sync()
         failpoint.hit("journal.sending.after_sync")
@@ -169,20 +138,20 @@ class Journal:
         ended = epoch(at)
         self._finish([self._receipt(receipt, ended) for receipt in receipts], "journal.receipt")
 
-    def _finish(self, records: Sequence[_Receipt], failpoints: str) -> None:
-        self._append([_encode(record) for record in records])
+    def _finish(self, records: Sequence[ReceiptRecord], failpoints: str) -> None:
+        self._append([encode(record) for record in records])
         failpoint.hit(f"{failpoints}.before_sync")
         self._log.sync()
         failpoint.hit(f"{failpoints}.after_sync")
         for record in records:
             self._apply_receipt(record)
 
-    def _receipt(self, receipt: Receipt, at: float) -> _Receipt:
+    def _receipt(self, receipt: Receipt, at: float) -> ReceiptRecord:
         without_call = receipt.status in _WITHOUT_A_CALL
         allowed = (State.SENDING, State.INTENT) if without_call else (State.SENDING,)
         slot = self._slot(receipt.key, allowed)
         intent = self.intent(slot)
-        return _Receipt(
+        return ReceiptRecord(
             send_key=receipt.key,
             decision_id=intent["decision_id"],
             destination=intent["destination"],
@@ -255,9 +224,9 @@ class Journal:
             if number(segment) < after >> _OFFSET_BITS:
                 continue
             for offset, payload in frames(segment, max(0, after - base), is_closed=True):
-                if payload.startswith(_RECEIPT):
-                    record = _decode_receipt(payload)
-                    yield base | frame_end(offset, payload), _row(record)
+                if payload.startswith(RECEIPT):
+                    record = decode_receipt(payload)
+                    yield base | frame_end(offset, payload), row_of(record)
 
     @property
     def end(self) -> int:
@@ -287,26 +256,26 @@ class Journal:
         for segment in segments(self._log.directory):
             base = number(segment) << _OFFSET_BITS
             for offset, payload in frames(segment, is_closed=True):
-                self._apply(_decode(payload), base | offset)
+                self._apply(decode(payload), base | offset)
 
-    def _apply(self, record: Intent | _Sending | _Receipt | _Kept, position: int) -> None:
+    def _apply(self, record: Intent | Sending | ReceiptRecord | Kept, position: int) -> None:
         match record:
             case Intent():
                 self._index_intent(record, position)
-            case _Receipt():
+            case ReceiptRecord():
                 self._apply_receipt(record)
-            case _Sending():
+            case Sending():
                 slot = self._index.find(record.send_key)
                 if slot != NONE:
                     self._index.state[slot] = State.SENDING
                     self._index.sent_at[slot] = record.at
-            case _Kept():
+            case Kept():
                 slot = self._index.find(record.send_key)
                 self._index.state[slot] = record.state
                 self._index.attempt[slot] = record.attempt
                 self._index.sent_at[slot] = record.sent_at
 
-    def _apply_receipt(self, record: _Receipt) -> None:
+    def _apply_receipt(self, record: ReceiptRecord) -> None:
         slot = self._index.find(record.send_key)
         if slot == NONE:
             return  # compaction dropped or moved the intent; its state follows or is over
@@ -315,7 +284,7 @@ class Journal:
             self._index.attempt[slot] = record.attempt + 1
 
     def _index_intent(self, head: Intent, position: int) -> None:
-        times = _epoch_of(head.send_at), _epoch_of(head.expires_at)
+        times = epoch_of(head.send_at), epoch_of(head.expires_at)
         self._index.add(head.send_key, head.customer_id, head.channel, times, position)
 
     def _recover(self) -> None:
@@ -358,7 +327,7 @@ class Journal:
             payloads = []
             for slot in slots[start : start + _CHUNK]:
                 intent = self.intent(slot)
-                payloads += [_encode({"record": "intent", **intent}), self._kept(slot, intent)]
+                payloads += [encode({"record": "intent", **intent}), self._kept(slot, intent)]
             self._append(payloads)
         failpoint.hit("journal.compact.before_sync")
         self._log.sync()
@@ -366,7 +335,7 @@ class Journal:
 
     def _kept(self, slot: int, intent: Mapping[str, Any]) -> bytes:
         state, attempt = self._index.state[slot], self._index.attempt[slot]
-        return _encode(_Kept(intent["send_key"], state, attempt, self._index.sent_at[slot]))
+        return encode(Kept(intent["send_key"], state, attempt, self._index.sent_at[slot]))
 
     def _unlink(self, old: Sequence[Path]) -> None:
         """Oldest first, so that a receipt may lose its intent but no intent its receipt."""
@@ -394,36 +363,3 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _checked(intent: Mapping[str, Any]) -> Intent:
-    """The head of a well-formed intent. Raises ValueError that names the field."""
-    try:
-        head = msgspec.convert({"record": "intent", **intent}, Intent)
-        _epoch_of(head.send_at)
-        _epoch_of(head.expires_at)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"send intent: {error}") from None
-    return head
-
-
-@lru_cache(1024)  # messages of one hour share their times
-def _epoch_of(text: str) -> float:
-    return epoch(datetime.fromisoformat(text))
-
-
-def epoch(at: datetime) -> float:
-    """Seconds since 1970 of a time that is UTC or says otherwise."""
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-
-
-def moment(seconds: float) -> datetime:
-    """The naive UTC datetime of epoch seconds, the form of all our tables."""
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-
-
-def _row(record: _Receipt) -> dict[str, Any]:
-    row = msgspec.structs.asdict(record)
-    row["status"] = str(record.status)
-    row["at"] = moment(record.at)
-    return row
