@@ -29,7 +29,7 @@ BUCKETS = 64
 LEAST_EVIDENCE = 30.0
 """Decisions (by weight) below which nothing is learned."""
 
-_AUTO_EVIDENCE = 500.0
+_AUTO_EVIDENCE = 1000.0
 _PRECISIONS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, CONTEXT_FREE)
 _COMMON_PRECISION = 100.0
 _NIL = 1e-12
@@ -260,7 +260,10 @@ def _with_common(total: Sums, theta: Theta, spread: float) -> Theta:
 
 
 def _precision(total: Sums, theta: Theta, wanted: float | str) -> float:
-    """The prior precision of the context weights: the wanted one, or the most credible one."""
+    """The prior precision of the context weights: the wanted one, or the most credible one.
+
+    Choosing too early can end in one action for all and no data left to see that it is wrong.
+    """
     if wanted != "auto":
         return float(wanted)
     if total.weight.sum() < _AUTO_EVIDENCE:

@@ -20,7 +20,8 @@ from decision_engine.types import Floats
 FORMAT = 1
 CONTEXT_FREE = 1e9
 """A context precision so high that the features have no influence left."""
-DEFAULT_PRECISION = 1000.0
+DEFAULT_PRECISION = 100.0
+"""Weak enough that differences between customers show before there is evidence to choose by."""
 
 _THETA_ARRAYS = ("feature_mean", "feature_scale", "common")
 
