@@ -124,7 +124,7 @@ def test_dead_server(project: Path) -> None:
     port = config.read_text().split("http://127.0.0.1:")[1].split("/")[0]
     config.write_text(config.read_text().replace(f"127.0.0.1:{port}", "127.0.0.1:9"))
     result = nextmove(
-        "deliver", "--project", str(project), "--as-of", midnight(0).replace(hour=18).isoformat()
+        "deliver", "--project", str(project), "--as-of", midnight(0).replace(hour=1).isoformat()
     )
 
     assert result.exit_code == 1
@@ -140,7 +140,7 @@ def test_wrong_key(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BRAZE_API_KEY", "ITERABLE_API_KEY", "HUBSPOT_ACCESS_TOKEN"):
         monkeypatch.setenv(name, "not-the-key-0123456789")
     result = nextmove(
-        "deliver", "--project", str(project), "--as-of", midnight(0).replace(hour=18).isoformat()
+        "deliver", "--project", str(project), "--as-of", midnight(0).replace(hour=1).isoformat()
     )
 
     assert result.exit_code == 1
@@ -186,7 +186,7 @@ def test_the_stop_file_stops(project: Path) -> None:
         "--project",
         str(project),
         "--as-of",
-        midnight(0).replace(hour=18).isoformat(),
+        midnight(0).replace(hour=1).isoformat(),
     )
 
     assert result.exit_code == 0, result.output
