@@ -71,7 +71,7 @@ def _kind(name: str) -> tuple[str | None, str | None]:
 
 
 def _is_machine(properties: Mapping[str, Any]) -> bool:
-    flags = (properties.get("machine_open"), properties.get("suspected_bot_click"))
+    flags = (properties.get("machine_open"), properties.get("is_suspected_bot_click"))
     return any(events.is_true(flag) for flag in flags)
 
 
