@@ -183,8 +183,10 @@ def _reporter(progress: Progress) -> Callable[[Any], None]:
 def _failures(result: Any) -> Iterator[str]:
     for r in result.results if result is not None else []:
         if str(r.status) in {"error", "fail", "runtime error"}:
-            first = next((line for line in str(r.message).splitlines() if line.strip()), "")
-            yield f"dbt {r.node.resource_type} {r.node.name}: {first.strip()}"
+            lines = [line.strip() for line in str(r.message).splitlines() if line.strip()]
+            # The first line only repeats the name of the model.
+            cause = lines[1] if len(lines) > 1 and "Error in" in lines[0] else lines[0]
+            yield f"dbt {r.node.resource_type} {r.node.name}: {cause}"
 
 
 def _totals(result: Any) -> BuildTotals:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from decision_engine.batch import decide_all
 from decision_engine.build import Progress, build
 from decision_engine.delivery import Delivery, open_delivery, require_real_clock
+from decision_engine.epochs import FEATURES
 from decision_engine.inbound import load_log
 from decision_engine.tables import RUNS
 from decision_engine.training import learn_all
@@ -80,13 +81,15 @@ def run(
 def build_step(
     workspace: Workspace, as_of: datetime, quick: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Load what webhooks brought, then let dbt build."""
+    """Load what webhooks brought, then let dbt build; the first build is never partial."""
     loaded = load_log(workspace)
+    with workspace.warehouse() as warehouse:
+        is_first = warehouse.columns(workspace.model(FEATURES)) is None
     totals = build(
         workspace,
         as_of,
         command="run" if quick else "build",
-        select=QUICK if quick else None,
+        select=QUICK if quick and not is_first else None,
         progress=progress,
     )
     return {"inbound_events": loaded, "models": totals.models, "tests": totals.tests}
