@@ -13,7 +13,7 @@ TRAITS = ("everybody", "gold", "silver", "thrift", "recency", "visited", "experi
           "taste", "pair")  # fmt: skip
 """What an effect may hang on. The last two show in no raw column."""
 
-SPREAD = np.array([0.50, 0.70, 0.45, 0.45, 0.45, 0.45, 0.35, 0.42, 0.42])
+SPREAD = np.array([0.50, 0.70, 0.45, 0.50, 0.32, 0.50, 0.30, 0.42, 0.42])
 """Standard deviation of the effects on the score, by trait, over creatives."""
 
 
@@ -44,5 +44,5 @@ class Appeal:
         if name not in self._known:
             digest = hashlib.sha256(f"{self._seed}|{name}".encode()).digest()
             rng = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
-            self._known[name] = rng.standard_normal((2, len(TRAITS))) * SPREAD
+            self._known[name] = np.clip(rng.standard_normal((2, len(TRAITS))), -1.6, 1.6) * SPREAD
         return self._known[name]

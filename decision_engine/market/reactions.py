@@ -136,7 +136,7 @@ class Outcome:
         clicks = draws["click"] < click
         nonzero = np.maximum(click, 1e-12)
         rest = (chances.open[:, 0] - click) / (1 - click)
-        clicked_at = at + _delay(draws["click delay"], 1.5, 10)
+        clicked_at = at + 30 + _delay(draws["click delay"], 1.5, 10)
         return cls(
             clicks=clicks,
             opens=(clicks | (draws["open"] < rest)) & (chances.open[:, 0] > 0),

@@ -23,7 +23,7 @@ from decision_engine.types import Bools, Floats, Ints
 RESOLUTION = "making_it_right"
 """The one creative that people with an open complaint want to get, and nobody else."""
 
-_BASE = -0.6
+_BASE = -0.75
 _VISITED, _KEEN = 0.5, 0.25
 _HOUR, _HOUR_WIDTH = 0.8, 3.0
 _FATIGUE, _PILE = 0.30, 0.5
@@ -181,12 +181,14 @@ def traits(people: People, state: State, who: Ints, at: Floats) -> Floats:
     last = np.maximum(state.last_order[who], state.signed_up[who])
     recency = (np.log1p(np.maximum(at - last, 0.0) / DAY) - 3.7) / 0.9
     orders = state.orders[who]
-    experience = np.where(orders == 0, (state.steps[who] - 1.5) / 1.5, np.log(orders + 1.0) - 1.0)
+    # Before the first order it is how far people have got that sets them apart, not prices.
+    is_new = orders == 0
+    experience = np.where(is_new, (state.steps[who] - 1.5) / 0.65, np.log(orders + 1.0) - 1.0)
     columns = [
         np.ones(len(who)),
         people.tier[who] == 2,
         people.tier[who] == 1,
-        people.thrift[who],
+        people.thrift[who] * np.where(is_new, 0.5, 1.0),
         recency,
         at - state.last_visit[who] < DAY,
         experience,

@@ -56,7 +56,7 @@ def first_state(people: People, start: float) -> State:
     """Day 0, at `start` (Unix seconds)."""
     t = len(people)
     never: Floats = np.full(t, -np.inf)
-    signed_up: Floats = start + people.signup_day * DAY
+    signed_up = start + DAY * people.signup_day.astype(np.float64)
     return State(
         orders=people.orders.copy(),
         last_order=start - people.order_age * DAY,

@@ -42,6 +42,9 @@ from decision_engine.types import Floats, Ints
 _BASKET = np.arange(1, DRAWS + 2, dtype=np.uint64)
 """Stream numbers of the draws of an order or visit that a message caused."""
 
+CHECKOUT = 100.0
+"""Seconds from the first page of a visit that ends in an order to the order."""
+
 
 class Market:
     """`customers` at day 0 (1 or more) and, from `start` on, newcomers every day.
@@ -166,7 +169,7 @@ class Market:
         self._add_caused_visits(rows, effects[effects["kind"] == VISIT], ordered=False)
         orders = effects[effects["kind"] == ORDER]
         self._add_caused_visits(rows, orders, ordered=True)
-        who, at = orders["who"], orders["at"]
+        who, at = orders["who"], orders["at"] + CHECKOUT
         add_orders(
             rows, self.known, who, at, ids("om", self.known.number[who], orders["send"]),
             self._draws(orders)[:, 1:], orders["dollars"],
@@ -184,7 +187,7 @@ class Market:
         visits = Sessions(
             who=who,
             device=np.zeros_like(who),
-            at=effects["at"] - (100.0 if ordered else 0.0),
+            at=effects["at"],
             path=np.full(len(who), ORDERED) if ordered else clicked,
             is_app=is_app,
             is_known=is_app | ordered | (u < 0.5),
