@@ -45,9 +45,9 @@ class Iterable:
             name="messages",
             lane=Lane.SEND,
             batch_size=1,
-            # The vendor states no limit for target calls; this is a careful guess.
+            # The vendor states no limit for target calls; its answer 429 sets the pace.
             pool="target",
-            windows=(Window(100, 1), Window(6_000, 60)),
+            windows=(Window(500, 1), Window(30_000, 60)),
         ),
     }
 
