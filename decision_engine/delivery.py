@@ -56,17 +56,28 @@ class Delivery:
     def deliver(
         self, now: datetime, *, profiles: bool = True, progress: Progress = lambda _: None
     ) -> dict[str, Any]:
-        """Send what is due; bring profiles up to date before it; project receipts.
+        """Bring profiles up to date, send what is due, project receipts; totals by stream.
 
         StepError, after all is written down, when a destination could not go on.
         """
+        with self.workspace.warehouse() as warehouse:
+            return self.deliver_from(warehouse, now, profiles=profiles, progress=progress)
+
+    def deliver_from(
+        self,
+        warehouse: Warehouse,
+        now: datetime,
+        *,
+        profiles: bool = True,
+        progress: Progress = lambda _: None,
+    ) -> dict[str, Any]:
+        """`deliver` with a warehouse that is open already."""
         streams: dict[str, dict[str, int]] = {}
         problems: list[ConnectorError] = []
-        with self.workspace.warehouse() as warehouse:
-            if profiles:
-                self._profiles(warehouse, now, streams, problems, progress)
-            self._sends(warehouse, now, streams, problems)
-            project_receipts(self.workspace, warehouse, self.journal)
+        if profiles:
+            self._profiles(warehouse, now, streams, problems, progress)
+        self._sends(warehouse, now, streams, problems)
+        project_receipts(self.workspace, warehouse, self.journal)
         if problems:
             raise StepError("\n".join(dict.fromkeys(str(p) for p in problems)))
         return {"streams": streams}

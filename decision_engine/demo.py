@@ -150,13 +150,8 @@ def live_day(workspace: Workspace, world: World, truth: Truth, delivery: Deliver
     totals = run(workspace, now, quick=day > 0, delivery=delivery, seconds=world.seconds)
     with world.timed("market"):
         truth.observe(now)
-    sent = 0
-    while (due := delivery.next_due()) is not None and due < tomorrow:
-        moment = max(due, now)
-        world.set_clock(moment)
-        with world.timed("deliver"):
-            passed = delivery.deliver(moment, profiles=False)
-        sent += sum(row["accepted"] for row in passed["streams"].values())
+    with world.timed("deliver"):
+        sent = send_through_the_day(workspace, world, delivery, now, tomorrow)
     with world.timed("market"):
         world.read_messages()
     with world.timed("webhooks"):
@@ -165,6 +160,20 @@ def live_day(workspace: Workspace, world: World, truth: Truth, delivery: Deliver
         append_raw(workspace, world.market.day(day))
     decided = sum(a["decisions"] for a in totals["decide"]["agents"].values())
     return f"{decided:,} decisions, {sent:,} sends"
+
+
+def send_through_the_day(
+    workspace: Workspace, world: World, delivery: Delivery, now: datetime, tomorrow: datetime
+) -> int:
+    """A delivery pass whenever messages are due; how many were accepted."""
+    sent = 0
+    with workspace.warehouse() as warehouse:
+        while (due := delivery.next_due()) is not None and due < tomorrow:
+            moment = max(due, now)
+            world.set_clock(moment)
+            passed = delivery.deliver_from(warehouse, moment, profiles=False)
+            sent += sum(row["accepted"] for row in passed["streams"].values())
+    return sent
 
 
 def midnight(day: int) -> datetime:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from connectors.base import Warehouse
 from decision_engine.market import ActionView, Market
 from decision_engine.types import Floats
 from decision_engine.workspace import Workspace
@@ -49,21 +50,21 @@ class Truth:
         """Value the decisions of this slot; to be called before anybody gets a message."""
         self._first = self._first or now
         week = (now - self._first).days // 7 + 1
-        for agent in self.workspace.agents:
-            for rows in self._decisions(agent, now.date().isoformat()):
-                self._add(week, agent, rows)
+        with self.workspace.warehouse() as warehouse:
+            for agent in self.workspace.agents:
+                for rows in self._decisions(warehouse, agent, now.date().isoformat()):
+                    self._add(week, agent, rows)
 
-    def _decisions(self, agent: str, slot: str) -> Iterator[dict[str, Any]]:
+    def _decisions(self, warehouse: Warehouse, agent: str, slot: str) -> Iterator[dict[str, Any]]:
         decisions = self.workspace.engine("decisions")
         customers = self.workspace.model("dim_customers")
-        with self.workspace.warehouse() as warehouse:
-            for batch in warehouse.query(
-                f"select d.group_name, d.action, d.reasons, d.decided_at, c.email"
-                f" from {decisions} d join {customers} c using (customer_id)"
-                f" where d.agent = ? and d.slot = ? and c.email is not null",
-                [agent, slot],
-            ):
-                yield batch.to_pydict()
+        for batch in warehouse.query(
+            f"select d.group_name, d.action, d.reasons, d.decided_at, c.email"
+            f" from {decisions} d join {customers} c using (customer_id)"
+            f" where d.agent = ? and d.slot = ? and c.email is not null",
+            [agent, slot],
+        ):
+            yield batch.to_pydict()
 
     def _add(self, week: int, agent: str, rows: dict[str, Any]) -> None:
         people = [self.market.person_of_email(e) for e in rows["email"]]
