@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from connectors.base import Warehouse
 from decision_engine.market import ActionView, Market
 from decision_engine.types import Floats
 from decision_engine.workspace import Workspace
+
+_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass
@@ -94,7 +96,8 @@ class Truth:
             ActionView(a.channel, a.creative, a.incentive, a.send_hour)
             for a in self.workspace.catalog(agent).actions
         ]
-        at = np.array([rows["decided_at"][i].timestamp() for i in known], dtype=np.float64)
+        seconds = [(rows["decided_at"][i] - _EPOCH) / timedelta(seconds=1) for i in known]
+        at = np.array(seconds, dtype=np.float64)
         weights = {o.event: o.weight for o in self.workspace.agents[agent].outcomes}
         return self.market.expected_reward(np.array(people, dtype=np.int64), views, at, weights)
 

@@ -24,7 +24,7 @@ from decision_engine.workspace import Workspace
 
 START = date(2026, 3, 2)
 DAYS = 3
-CUSTOMERS = 300
+CUSTOMERS = 500
 
 
 def make_project(folder: Path, sandbox: str) -> Workspace:
