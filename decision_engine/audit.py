@@ -28,8 +28,8 @@ def explain_decision(workspace: Workspace, decision_id: str) -> Explanation:
         record = one_decision(workspace, warehouse, decision_id)
         plan = plans(workspace, warehouse)[record["epoch_id"]]
         receipts = warehouse.rows(
-            f"select status, reason, \"at\" from {workspace.engine('receipts')}"
-            " where decision_id = ? order by \"at\"",
+            f'select status, reason, "at" from {workspace.engine("receipts")}'
+            ' where decision_id = ? order by "at"',
             [record["decision_id"]],
         )
     rows = [dict(zip(("status", "reason", "at"), r, strict=True)) for r in receipts]

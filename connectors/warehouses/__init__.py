@@ -1,0 +1,1 @@
+"""Warehouses: one file each, behind the `Warehouse` protocol."""
