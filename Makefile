@@ -10,7 +10,7 @@ help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
 
 .venv/.ready: pyproject.toml uv.lock .ci/get_uv.py
-	@uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" sync --frozen --python $$(command -v $(PYTHON)) --quiet
+	@uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" sync --frozen --system-certs --python $$(command -v $(PYTHON)) --quiet
 	@touch .venv/.ready
 
 setup: .venv/.ready  ## install the locked dependencies into .venv

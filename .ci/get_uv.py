@@ -77,12 +77,16 @@ def fetch() -> Path:
 
 
 def runs(binary: str) -> bool:
-    """Whether the binary is for this machine."""
-    return subprocess.run([binary, "--version"], capture_output=True).returncode == 0
+    """Whether the binary is for this machine, and of the version that the Makefile is for."""
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True)
+    except OSError:
+        return False
+    return said.stdout.split()[1:2] == [VERSION]
 
 
 def main() -> None:
-    """Use uv from .tools/, else the one on the PATH if it runs, else fetch it."""
+    """Use uv from .tools/, else the one on the PATH if it is the right one, else fetch it."""
     own, found = HOME / "uv", shutil.which("uv")
     for candidate in (str(own), found):
         if candidate and Path(candidate).exists() and runs(candidate):
