@@ -102,6 +102,7 @@ def run_demo(
     """Make the demo project in `folder`, live through `days`, print and save the report."""
     console = Console(stderr=as_json)
     started = time.perf_counter()
+    clear(folder)
     with ExitStack() as stack:
         stack.enter_context(demo_environment())
         receiver = stack.enter_context(service(folder, "decision_engine.service", seed))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +141,7 @@ def verdict(against: Lift | None) -> str:
 
 def render(report: DemoReport, folder: Path) -> RenderableType:
     """The report for a terminal, at most 100 columns."""
+    command = own_command()
     return Lines(
         f"[bold]nextmove demo[/bold] · {report.customers:,} customers decided for on"
         f" {report.days} days · {report.decisions:,} decisions",
@@ -151,10 +155,17 @@ def render(report: DemoReport, folder: Path) -> RenderableType:
         time_line(report),
         "\n[bold]Where to look next[/bold]\n"
         f"  picture          {folder}/report.png\n"
-        f"  this decision    nextmove explain {report.decision_id[:12]} --project {folder}\n"
-        f"  decide it again  nextmove replay --project {folder}\n"
-        f"  what to change   {folder}/agents/, then: nextmove check --project {folder}",
+        f"  this decision    {command} explain {report.decision_id[:12]} --project {folder}\n"
+        f"  decide it again  {command} replay --project {folder}\n"
+        f"  what to change   {folder}/agents/, then: {command} check --project {folder}",
     )
+
+
+def own_command() -> str:
+    """How the reader can call this program: by its name if that is on the path."""
+    if shutil.which("nextmove"):
+        return "nextmove"
+    return os.path.relpath(Path(sys.executable).parent / "nextmove")
 
 
 def sends_table(report: DemoReport) -> Table:
@@ -202,9 +213,14 @@ def gap_table(report: DemoReport) -> Table:
     table.add_column("group")
     for week in range(1, len(report.gap_share_by_week) + 1):
         table.add_column(f"week {week}", justify="right")
-    table.add_row("treatment", *(f"{s:.0%}" for s in report.gap_share_by_week))
-    table.add_row("random", *(f"{s:.0%}" for s in report.random_share_by_week))
+    table.add_row("treatment", *(percent(s) for s in report.gap_share_by_week))
+    table.add_row("random", *(percent(s) for s in report.random_share_by_week))
     return table
+
+
+def percent(share: float) -> str:
+    """A share in whole percents; a dash when there is no gap to share."""
+    return "-" if share != share else f"{round(100 * share) + 0} %"
 
 
 def time_line(report: DemoReport) -> str:

@@ -10,7 +10,14 @@ from rich.table import Table
 
 def new_table(title: str, show_header: bool = True) -> Table:
     """A table that fits 80 columns."""
-    return Table(title=title, title_justify="left", show_header=show_header, box=SIMPLE_HEAD)
+    width = min(len(title), 78)  # rich breaks a title at the width of its table
+    return Table(
+        title=title,
+        title_justify="left",
+        show_header=show_header,
+        box=SIMPLE_HEAD,
+        min_width=width,
+    )
 
 
 def totals_table(title: str, totals: dict[str, Any]) -> Table:
