@@ -105,10 +105,8 @@ def run_demo(
     clear(folder)
     with ExitStack() as stack:
         stack.enter_context(demo_environment())
-        receiver = stack.enter_context(service(folder, "decision_engine.service", seed))
-        sandbox = stack.enter_context(
-            service(folder, "connectors.sandbox", seed, "--webhooks", receiver)
-        )
+        receiver = stack.enter_context(service(folder, "decision_engine.service"))
+        sandbox = stack.enter_context(service(folder, "connectors.sandbox", "--webhooks", receiver))
         workspace = make_project(folder, sandbox, seed)
         incentives = {i.incentive: i.cost_cents / 100 for i in workspace.project.incentives}
         market = Market(customers, seed, START, effect=effect, incentives=incentives)
@@ -213,9 +211,8 @@ def demo_environment() -> Iterator[None]:
 
 
 @contextmanager
-def service(folder: Path, module: str, seed: int, *arguments: str) -> Iterator[str]:
+def service(folder: Path, module: str, *arguments: str) -> Iterator[str]:
     """A server of ours in a process of its own; its base URL."""
-    del seed
     state = {
         "decision_engine.service": ("--log", str(folder / ".nextmove" / "inbound")),
         "connectors.sandbox": ("--dir", str(folder / ".nextmove" / "sandbox")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -275,8 +274,3 @@ def draw_sends(axes: Any, report: DemoReport) -> None:
     accepted = [report.sends_by_channel[c].get("accepted", 0) for c in channels]
     axes.bar(channels, accepted)
     axes.set(title="Accepted sends by channel")
-
-
-def load(path: Path) -> DemoReport:
-    """A report saved by an earlier demo."""
-    return DemoReport(**json.loads(path.read_text()))
