@@ -295,17 +295,22 @@ def exit_for(result: dict[str, Any]) -> None:
 @PROJECT
 @AS_OF
 @click.option("--quick", is_flag=True, help="Only models that change daily, without dbt tests.")
+@DRY_RUN
 @JSON
-def run(folder: Path, as_of: datetime, quick: bool, as_json: bool) -> None:
+def run(folder: Path, as_of: datetime, quick: bool, dry_run: bool, as_json: bool) -> None:
     """One round of the loop: build, learn, decide, deliver. Safe to repeat and to resume.
 
     \b
     Example:  nextmove run --quick
     """
-    from decision_engine.loop import run as run_round
+    from decision_engine import loop
 
     with reported_errors(), progress_line(as_json, "running") as progress:
-        result = run_round(open_workspace(folder), as_of, quick=quick, progress=progress)
+        workspace = open_workspace(folder)
+        if dry_run:
+            result = loop.preview(workspace, as_of)
+        else:
+            result = loop.run(workspace, as_of, quick=quick, progress=progress)
     emit(result, as_json, lambda r: totals_table(f"run · {r['slot']}", r["steps"]))
     exit_for(result["deliver"])
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from decision_engine.batch import decide_all
 from decision_engine.build import Progress, build
-from decision_engine.delivery import Delivery, open_delivery, require_real_clock
+from decision_engine.delivery import Delivery, deliver_all, open_delivery, require_real_clock
 from decision_engine.epochs import FEATURES
 from decision_engine.inbound import load_log
 from decision_engine.tables import RUNS
@@ -76,6 +76,16 @@ def run(
         mark_finished(workspace, slot, step, as_of, totals[step])
         progress(step)
     return {"slot": slot, "steps": summary(totals), **totals}
+
+
+def preview(workspace: Workspace, as_of: datetime) -> dict[str, Any]:
+    """What a round would decide and deliver with the profiles as they are; changes nothing."""
+    totals: dict[str, Any] = {
+        "build": {"inbound_events": 0, "models": 0, "tests": 0},
+        "decide": decide_all(workspace, as_of, dry_run=True),
+        "deliver": deliver_all(workspace, as_of, dry_run=True),
+    }
+    return {"slot": as_of.date().isoformat(), "steps": summary(totals), **totals}
 
 
 def build_step(

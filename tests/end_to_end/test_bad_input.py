@@ -160,7 +160,7 @@ def test_another_time_is_for_the_sandbox_only(project: Path) -> None:
 def test_dry_runs_change_nothing(project: Path) -> None:
     decided(project)
     before = state_of(project)
-    for command in ("decide", "deliver", "learn"):
+    for command in ("decide", "deliver", "learn", "run"):
         tomorrow = midnight(1).isoformat()
         result = nextmove(command, "--project", str(project), "--dry-run", "--as-of", tomorrow)
         assert result.exit_code in (0, 1), result.output
