@@ -128,7 +128,7 @@ def live(workspace: Workspace, world: World, truth: Truth, days: int, console: C
     with world.timed("market"):
         append_raw(workspace, world.market.reference())
     with progress_bar(console) as bar:
-        task = bar.add_task("", total=days)
+        task = bar.add_task("day 1: first build, with every dbt test", total=days)
         with open_delivery(workspace) as delivery:
             for day in range(days):
                 totals = live_day(workspace, world, truth, delivery, day)
