@@ -124,7 +124,10 @@ def _agent(
 ) -> AgentInEpoch:
     agent, catalog = workspace.agents[name], workspace.catalog(name)
     groups = agent.groups or workspace.project.groups
-    state = read_state(workspace, warehouse, name, version) or initial_state(agent, catalog)
+    state = read_state(workspace, warehouse, name, version)
+    if state is None or state.features != feature_names(agent.context):
+        # What was learned of other features says nothing about these.
+        state = initial_state(agent, catalog)
     policies: Mapping[str, Policy] = {g.name: g.policy or agent.policy for g in groups}
     text = {f.column for f in agent.context if f.transform == "one_of"}
     own_salt = f"{workspace.project.salt}\x1f{name}" if agent.groups else workspace.project.salt

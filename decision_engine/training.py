@@ -50,8 +50,12 @@ def learn_agent(
 ) -> dict[str, Any]:
     """Learn one agent; its version, how many decisions it has learned from, and a remark."""
     agent, catalog = workspace.agents[name], workspace.catalog(name)
+    # What is closed was settled when the rewards were built. A state that claims a later moment
+    # would never be given the decisions that closed in between.
+    as_of = rewards_as_of(workspace, warehouse) or as_of
     seconds = (as_of - _EPOCH) / timedelta(seconds=1)
-    previous = resumable(workspace, warehouse, name)
+    outcomes = outcomes_of(workspace, warehouse, name)
+    previous = resumable(workspace, warehouse, name, outcomes)
     if previous is not None and previous.as_of >= seconds:
         return summary(previous, "learned already")
     features = feature_names(agent.context)
@@ -70,19 +74,57 @@ def learn_agent(
     if new.as_of == before.as_of:
         return summary(before, "too little evidence yet; the state stays")
     if not dry_run:
-        store(workspace, warehouse, new, as_of)
+        store(workspace, warehouse, new, as_of, outcomes)
     return summary(new, remark(new))
 
 
-def resumable(workspace: Workspace, warehouse: Warehouse, agent: str) -> PolicyState | None:
-    """The current state if its sums are of today's features; None to learn from the start.
+def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None:
+    """The moment (UTC) the rewards were built for; None when there are no decisions."""
+    found = warehouse.rows(
+        "select max(decided_at + to_microseconds(cast(round(age_hours * 3600000000) as bigint)))"
+        f" from {workspace.model(REWARDS)}"
+    )
+    moment: datetime | None = found[0][0]
+    return moment
+
+
+def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[list[Any]]:
+    """What the rewards were counted by when they were built: event, weight, per, window."""
+    rows = warehouse.rows(
+        f"select event, weight, per, window_hours from {workspace.engine('agent_outcomes')}"
+        " where agent = ? order by all",
+        [agent],
+    )
+    return [list(row) for row in rows]
+
+
+def resumable(
+    workspace: Workspace, warehouse: Warehouse, agent: str, outcomes: list[list[Any]]
+) -> PolicyState | None:
+    """The current state if its sums are of today's features and rewards; None to learn anew.
 
     A changed context means that old sums are of other features. The decisions are all still
-    there, but their logged x is of the old basis, so only those of the new basis count.
+    there, but their logged x is of the old basis, so only those of the new basis count. Changed
+    outcomes mean that old sums are of other rewards, and another window opens closed decisions
+    again, which would then count twice.
     """
     state = read_state(workspace, warehouse, agent)
-    wanted = feature_names(workspace.agents[agent].context)
-    return state if state is not None and state.features == wanted else None
+    if state is None or state.features != feature_names(workspace.agents[agent].context):
+        return None
+    (text,) = warehouse.rows(
+        f"select summary from {workspace.engine('policy_states')} where agent = ? and is_current",
+        [agent],
+    )[0]
+    return state if json.loads(text).get("outcomes") == outcomes else None
+
+
+def epochs_with(
+    workspace: Workspace, warehouse: Warehouse, agent: str, features: tuple[str, ...]
+) -> list[str]:
+    """The epochs in which the agent's logged x were of these features, in this order."""
+    rows = warehouse.rows(f"select epoch_id, plan from {workspace.engine('epochs')}")
+    plans = ((epoch, json.loads(plan)["agents"].get(agent)) for epoch, plan in rows)
+    return [epoch for epoch, plan in plans if plan and tuple(plan["features"]) == features]
 
 
 def rewards_of(
@@ -100,9 +142,10 @@ def rewards_of(
         "select d.decision_id, d.customer_id, d.action, d.x, epoch(d.decided_at) as decided_at,"
         " r.reward, r.is_closed, r.delay_weight"
         f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
-        " using (decision_id) where d.agent = ? and r.is_learnable and len(d.x) = ?"
+        " using (decision_id) where d.agent = ? and r.is_learnable"
+        " and list_contains(?, d.epoch_id)"
         " and (not r.is_closed or r.closes_at > ?) order by d.decision_id",
-        [agent, len(features), since],
+        [agent, epochs_with(workspace, warehouse, agent, features), since],
     ):
         known = np.array([a in index for a in batch["action"].to_pylist()], dtype=bool)
         if known.any():
@@ -126,7 +169,13 @@ def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
     )
 
 
-def store(workspace: Workspace, warehouse: Warehouse, state: PolicyState, as_of: datetime) -> None:
+def store(
+    workspace: Workspace,
+    warehouse: Warehouse,
+    state: PolicyState,
+    as_of: datetime,
+    outcomes: list[list[Any]],
+) -> None:
     """Write the new version and make it the current one, at once or not at all."""
     table = workspace.engine("policy_states")
     row = {
@@ -137,7 +186,7 @@ def store(workspace: Workspace, warehouse: Warehouse, state: PolicyState, as_of:
         "closed_through": as_of,
         "n_decisions": int(state.closed.count.sum() + state.open.count.sum()),
         "state": save(state),
-        "summary": json.dumps(summary(state, remark(state))),
+        "summary": json.dumps({**summary(state, remark(state)), "outcomes": outcomes}),
         "is_current": True,
     }
     with warehouse.transaction():
