@@ -41,6 +41,9 @@ from decision_engine.workspace import Workspace
 START = date(2026, 3, 2)
 """Both zone families change to summer time within the four weeks that follow."""
 
+MARK = Path(".nextmove", "demo")
+"""The file that tells a demo's folder from a project of somebody's own."""
+
 KEYS = {
     "BRAZE_API_KEY": "SANDBOX_BRAZE_KEY",
     "ITERABLE_API_KEY": "SANDBOX_ITERABLE_KEY",
@@ -242,8 +245,10 @@ def progress_bar(console: Console) -> Progress:
 
 
 def clear(folder: Path) -> None:
-    """Remove an earlier demo, and nothing that is not one."""
+    """Remove an earlier demo, and nothing that is not one; the folder is then a demo's."""
     if folder.exists():
-        if any(folder.iterdir()) and not (folder / ".nextmove").exists():
+        if any(folder.iterdir()) and not (folder / MARK).exists():
             raise StepError(f"{folder}: not an earlier demo; choose another --dir")
         shutil.rmtree(folder)
+    (folder / MARK).parent.mkdir(parents=True)
+    (folder / MARK).touch()
