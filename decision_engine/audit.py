@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ TOLERANCE = 1e-12
 
 def explain_decision(workspace: Workspace, decision_id: str) -> Explanation:
     """The decision in plain language. StepError when the id names none, or several."""
-    with workspace.warehouse_to_read() as warehouse:
+    with warehouse_of_decisions(workspace) as warehouse:
         record = one_decision(workspace, warehouse, decision_id)
         plan = plans(workspace, warehouse)[record["epoch_id"]]
         receipts = warehouse.rows(
@@ -34,6 +35,15 @@ def explain_decision(workspace: Workspace, decision_id: str) -> Explanation:
         )
     rows = [dict(zip(("status", "reason", "at"), r, strict=True)) for r in receipts]
     return explain(record, plan, workspace.creatives, rows)
+
+
+@contextmanager
+def warehouse_of_decisions(workspace: Workspace) -> Iterator[Warehouse]:
+    """The warehouse to read. StepError when nothing was ever decided in it."""
+    with workspace.warehouse_to_read() as warehouse:
+        if warehouse.columns(workspace.engine("decisions")) is None:
+            raise StepError("nothing was decided yet; run `nextmove run` first")
+        yield warehouse
 
 
 def one_decision(workspace: Workspace, warehouse: Warehouse, prefix: str) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def replay_decisions(workspace: Workspace, ids: Sequence[str], sample: int) -> d
         "different_posterior": 0,
         "largest_difference": 0.0,
     }
-    with workspace.warehouse_to_read() as warehouse:
+    with warehouse_of_decisions(workspace) as warehouse:
         frozen = plans(workspace, warehouse)
         states: dict[tuple[str, str], PolicyState] = {}
         for table in groups_of(logged(workspace, warehouse, ids, sample)):
