@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import socket
@@ -95,7 +96,7 @@ class Reader:
         self.folder, self.port = folder, port
         self.cwd, self.env = folder / ".cwd", folder / ".env"
         self.cwd.write_text(str(folder))
-        self.env.write_text("")
+        self.env.write_text(f"export CDNOW={third_of_cdnow(folder)}")
 
     def type(self, text: str) -> str:
         """Run a shell block; what it printed. Folder and variables stay for the next."""
@@ -145,7 +146,18 @@ class Reader:
 
 def environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "CDNOW": str(CDNOW), "COLUMNS": "100"}
+    return {**os.environ, "PATH": path, "COLUMNS": "100"}
+
+
+def third_of_cdnow(folder: Path) -> Path:
+    """The orders of every third customer: the same steps in less time."""
+    with gzip.open(CDNOW, "rt") as file:
+        header, *orders = file.readlines()
+    sample = [order for order in orders if int(order.split()[0]) % 3 == 0]
+    path = folder / CDNOW.name
+    with gzip.open(path, "wt") as file:
+        file.writelines([header, *sample])
+    return path
 
 
 def free_port() -> int:
