@@ -86,7 +86,7 @@ NOTES = {
     "policy_states.closed_through": "decisions closed until then are in the sums",
     "policy_states.n_decisions": "decisions learned from, open ones included",
     "policy_states.state": "npz with a JSON header, without pickles",
-    "policy_states.summary": "JSON: what `nextmove learn` says",
+    "policy_states.summary": "JSON: what `nextmove learn` says, and the outcomes it counted by",
     "runs.totals": "JSON: what the step did",
 }
 
