@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from connectors.base import Warehouse
 from decision_engine.arrow import matrix_of
-from decision_engine.epochs import initial_state, read_state
+from decision_engine.epochs import read_state
 from decision_engine.errors import StepError
 from decision_engine.explain import Explanation, explain
 from decision_engine.replay import Records, replay, with_posterior
@@ -168,10 +168,8 @@ def _matrix(table: pa.Table, column: str) -> Any:
 
 
 def state_of(workspace: Workspace, warehouse: Warehouse, agent: str, version: str) -> PolicyState:
-    """The state of a version; the prior, which is not stored, when its version is the prior's."""
-    state = read_state(workspace, warehouse, agent, version) or initial_state(
-        workspace.agents[agent], workspace.catalog(agent)
-    )
-    if state.version != version:
+    """The state a decision was made with."""
+    state = read_state(workspace, warehouse, agent, version)
+    if state is None:
         raise StepError(f"policy state {version} of {agent} is not in the warehouse any more")
     return state

@@ -19,8 +19,8 @@ from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.guardrails import columns_of
 from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of
-from decision_engine.state import DEFAULT_PRECISION, PolicyState, load
-from decision_engine.tables import EPOCHS
+from decision_engine.state import DEFAULT_PRECISION, PolicyState, load, save
+from decision_engine.tables import EPOCHS, POLICY_STATES
 from decision_engine.types import Catalog, Epoch, Ints
 from decision_engine.workspace import Workspace
 
@@ -182,7 +182,30 @@ def commit(
         "status": "open",
     }
     with warehouse.transaction():
+        for agent in agents:
+            _keep_prior(workspace, warehouse, agent.state, epoch)
         warehouse.append(workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS))
+
+
+def _keep_prior(
+    workspace: Workspace, warehouse: Warehouse, state: PolicyState, epoch: Epoch
+) -> None:
+    """Store a state that no learn has stored, so that its decisions can be made again."""
+    if read_state(workspace, warehouse, state.agent, state.version) is not None:
+        return
+    row = {
+        "agent": state.agent,
+        "version": state.version,
+        "as_of": epoch.as_of,
+        "policy": state.policy,
+        "closed_through": None,
+        "n_decisions": 0,
+        "state": save(state),
+        "summary": json.dumps({"version": state.version, "decisions": 0, "note": "prior"}),
+        "is_current": False,
+    }
+    table = pa.Table.from_pylist([row], schema=POLICY_STATES)
+    warehouse.append(workspace.engine("policy_states"), table)
 
 
 def finish(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> None:

@@ -201,9 +201,16 @@ def reward_table(report: DemoReport) -> Table:
             f"{int(m['n']):,}",
             f"{m['value']:.3f}",
             f"{m['low']:.3f} to {m['high']:.3f}",
-            f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" if gain else "",
+            gain_text(gain) if gain else "",
         )
     return table
+
+
+def gain_text(gain: dict[str, float]) -> str:
+    """A lift with its interval, unless a group was too small for one."""
+    if gain["value"] != gain["value"]:
+        return "too few customers"
+    return f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
 
 
 def gap_table(report: DemoReport) -> Table:
