@@ -1,7 +1,7 @@
 """The send boundary: may this message leave now? Asked again for every intent.
 
-The answer comes from the profiles, corrected by what is fresher than they are: opt-outs in the
-inbound log that are not loaded yet, and sends the journal has made since the profiles were built.
+The answer comes from the profiles, corrected by what is fresher than they are: opt-outs that
+came after they were built, and sends the journal has made since then.
 It can only take a send away, never change a decision.
 """
 
@@ -36,8 +36,10 @@ class Gate:
     ) -> None:
         self.workspace = workspace
         self.journal = journal
-        self.refusals = fresh_refusals(workspace, warehouse)
         self.profiles = _profiles(workspace, warehouse, customer_ids)
+        oldest = min((p["as_of"] for p in self.profiles.values()), default=datetime.max)
+        self.refused_ids = fresh_refusals(workspace, warehouse, oldest)
+        self.refusals = _by_customer(workspace, warehouse, self.refused_ids)
 
     def __call__(self, intent: Mapping[str, Any], now: datetime) -> str | None:
         """None to send, or the reason to skip."""
@@ -50,7 +52,8 @@ class Gate:
     def fresh(self, intent: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
         """The profile with newer opt-outs and newer sends worked in."""
         facts = dict(profile)
-        for channel in self.refusals.get(intent["external_id"], ()):
+        by_id = self.refused_ids.get(intent["external_id"], set())
+        for channel in by_id | self.refusals.get(intent["customer_id"], set()):
             facts[f"consent_{channel}"] = False
         for send in self.journal.recent_sends(intent["customer_id"], facts.pop("as_of")):
             for name in _counters(send.channel):
@@ -61,6 +64,24 @@ class Gate:
 
 def _counters(channel: str) -> list[str]:
     return [f"{prefix}sends_{days}d" for prefix in ("", f"{channel}_") for days in (1, 7, 30)]
+
+
+def _by_customer(
+    workspace: Workspace, warehouse: Warehouse, refusals: Mapping[str, set[str]]
+) -> dict[str, set[str]]:
+    """The channels that customers refuse, by any identifier that leads to them."""
+    rows = warehouse.rows(
+        "select identifier_value, customer_id"
+        f" from {workspace.model('int_identity__map')}"
+        " where identifier_kind in ('user_id', 'email') and list_contains(?, identifier_value)"
+        f" union select customer_id, customer_id from {workspace.model(FEATURES)}"
+        " where list_contains(?, customer_id)",
+        [list(refusals), list(refusals)],
+    )
+    found: dict[str, set[str]] = {}
+    for identifier, customer_id in rows:
+        found.setdefault(customer_id, set()).update(refusals[identifier])
+    return found
 
 
 def _profiles(

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from connectors import framed
 from connectors.base import Warehouse
+from decision_engine.errors import StepError
 from decision_engine.service.rotation import close_segment
 from decision_engine.tables import INBOUND_EVENTS, LOADED_SEGMENTS
 from decision_engine.workspace import Workspace
@@ -46,20 +47,37 @@ def load_log(workspace: Workspace) -> int:
     return loaded
 
 
-def fresh_refusals(workspace: Workspace, warehouse: Warehouse) -> dict[str, set[str]]:
-    """Unsubscribes and complaints that the warehouse has not seen yet: external id to channels.
+def fresh_refusals(
+    workspace: Workspace, warehouse: Warehouse, since: datetime
+) -> dict[str, set[str]]:
+    """Unsubscribes and complaints newer than profiles of `since`: identifier to channels.
 
-    Reads the open segment too: at the send boundary an opt-out counts from the moment it
-    was received.
+    An identifier is an external id or an e-mail address in lower case, whatever the vendor
+    told. Reads the open segment too, and what is loaded but came or happened after `since`: at
+    the send boundary an opt-out counts from the moment it was received.
     """
-    done = _last_loaded(workspace, warehouse)
     refusals: dict[str, set[str]] = {}
+    for external_id, email, channel in _refusals(workspace, warehouse, since):
+        for identifier in (external_id, (email or "").strip().lower()):
+            if identifier:
+                refusals.setdefault(identifier, set()).add(channel)
+    return refusals
+
+
+def _refusals(
+    workspace: Workspace, warehouse: Warehouse, since: datetime
+) -> Iterator[tuple[str | None, str | None, str]]:
+    yield from warehouse.rows(
+        f"select external_id, email, channel from {workspace.engine('inbound_events')}"
+        " where list_contains(?, event_type) and greatest(occurred_at, received_at) > ?",
+        [list(REFUSALS), since],
+    )
+    done = _last_loaded(workspace, warehouse)
     for segment in framed.segments(workspace.inbound_log):
         if framed.number(segment) > done:
             for event in _parsed(p for _, p in framed.frames(segment)):
-                if event["event_type"] in REFUSALS and event["external_id"]:
-                    refusals.setdefault(event["external_id"], set()).add(event["channel"])
-    return refusals
+                if event["event_type"] in REFUSALS:
+                    yield event["external_id"], event["email"], event["channel"]
 
 
 def _unloaded(workspace: Workspace, warehouse: Warehouse) -> list[Path]:
@@ -69,8 +87,17 @@ def _unloaded(workspace: Workspace, warehouse: Warehouse) -> list[Path]:
 
 
 def _last_loaded(workspace: Workspace, warehouse: Warehouse) -> int:
-    found = warehouse.rows(f"select max(segment) from {workspace.engine('loaded_segments')}")
-    return -1 if found[0][0] is None else int(found[0][0])
+    table = workspace.engine("loaded_segments")
+    found = warehouse.rows(f"select max(segment) from {table}")
+    done = -1 if found[0][0] is None else int(found[0][0])
+    here = framed.segments(workspace.inbound_log)
+    if here and framed.number(here[-1]) <= done:
+        # Its segments would count as loaded, and every opt-out in them would be lost.
+        raise StepError(
+            f"{workspace.inbound_log} is not the log that was loaded before (it was at segment"
+            f" {done}); bring that one back, or empty {table} if it is gone for good"
+        )
+    return done
 
 
 def _parsed(payloads: Iterable[bytes]) -> Iterator[dict[str, Any]]:
