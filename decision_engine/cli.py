@@ -176,11 +176,11 @@ def build(folder: Path, as_of: datetime, select: str | None, as_json: bool) -> N
     Example:  nextmove build --select dim_customer_features
     """
     from decision_engine.build import build as run_build
-    from decision_engine.inbound import load_log
+    from decision_engine.loop import take_in
 
     with reported_errors(), progress_line(as_json, "building") as progress:
         workspace = open_workspace(folder)
-        loaded = load_log(workspace)
+        loaded = take_in(workspace)
         totals = run_build(workspace, as_of, select=select, progress=progress)
         result = {
             "inbound_events": loaded,

@@ -7,7 +7,7 @@ truth about sends, the warehouse has a copy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -74,9 +74,10 @@ class Delivery:
         """`deliver` with a warehouse that is open already."""
         streams: dict[str, dict[str, int]] = {}
         problems: list[ConnectorError] = []
+        clock = clock_from(now)
         if profiles:
             self._profiles(warehouse, now, streams, problems, progress)
-        self._sends(warehouse, now, streams, problems)
+        self._sends(warehouse, clock, streams, problems)
         project_receipts(self.workspace, warehouse, self.journal)
         if problems:
             raise StepError("\n".join(dict.fromkeys(str(p) for p in problems)))
@@ -91,9 +92,7 @@ class Delivery:
         progress: Progress,
     ) -> None:
         for name, target in self.targets.items():
-            kind = self.workspace.project.destinations[name].kind
-            if warehouse.columns(outbox_model(self.workspace, kind)) is None:
-                raise StepError(f"{outbox_model(self.workspace, kind)} does not exist; run build")
+            self._require_outbox(warehouse, name)
             totals, stopped = sync_outbox(
                 self.workspace, warehouse, name, target, now, self.limiter
             )
@@ -101,18 +100,23 @@ class Delivery:
             problems += [stopped] if stopped else []
             progress(f"{name} profiles")
 
+    def _require_outbox(self, warehouse: Warehouse, name: str) -> None:
+        model = outbox_model(self.workspace, self.workspace.project.destinations[name].kind)
+        if warehouse.columns(model) is None:
+            raise StepError(f"{model} does not exist; run `nextmove build` first")
+
     def _sends(
         self,
         warehouse: Warehouse,
-        now: datetime,
+        clock: Callable[[], datetime],
         streams: dict[str, dict[str, int]],
         problems: list[ConnectorError],
     ) -> None:
-        due = [intent["customer_id"] for intent in self.journal.due(now)]
+        due = [intent["customer_id"] for intent in self.journal.due(clock())]
         if not due:
             return
         gate = Gate(self.workspace, warehouse, self.journal, due)
-        run = deliver_sends(self.journal, self.targets, gate, lambda: now, self.limiter)
+        run = deliver_sends(self.journal, self.targets, gate, clock, self.limiter)
         totals = run.totals
         streams[MESSAGES] = {
             "extracted": totals.extracted + run.waiting,
@@ -133,6 +137,7 @@ class Delivery:
         streams = {}
         with self.workspace.warehouse() as warehouse:
             for name in self.targets:
+                self._require_outbox(warehouse, name)
                 n = waiting(self.workspace, warehouse, name)
                 streams[f"{name} profiles"] = _only_extracted(n)
             due = list(self.journal.due(now))
@@ -176,7 +181,7 @@ def deliver_all(
 
 def require_real_clock(workspace: Workspace, now: datetime) -> None:
     """Another time than the present may only be delivered to a sandbox on this machine."""
-    present = datetime.now(UTC).replace(tzinfo=None)
+    present = utc_now()
     if abs(now - present) <= CLOCK_TOLERANCE:
         return
     real = [n for n, d in workspace.project.destinations.items() if not is_local(d)]
@@ -185,6 +190,21 @@ def require_real_clock(workspace: Workspace, now: datetime) -> None:
             f"delivering as of {now:%Y-%m-%d %H:%M} is for the sandbox only,"
             f" but {', '.join(real)} is a real destination; leave --as-of out"
         )
+
+
+def utc_now() -> datetime:
+    """The present, naive UTC."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def clock_from(now: datetime) -> Callable[[], datetime]:
+    """A clock for a pass that begins at `now`: it runs, unless `now` is not the present.
+
+    A pass may take hours: quiet hours and expiry are those of the moment a message leaves.
+    """
+    if abs(now - utc_now()) <= CLOCK_TOLERANCE:
+        return utc_now
+    return lambda: now
 
 
 def is_local(destination: Destination) -> bool:
@@ -210,6 +230,16 @@ def intents(
     )
     for batch in warehouse.query(query, [slot, as_of]):
         for row in batch.to_pylist():
+            if row["creative"] not in workspace.creatives:
+                raise StepError(
+                    f"creative '{row['creative']}' was decided for {slot} and is not in creatives/"
+                    " any more; put it back until this date's messages are sent"
+                )
+            if row["channel"] not in workspace.project.channels:
+                raise StepError(
+                    f"nextmove.yml: channels: {row['channel']} was decided for {slot} and has no"
+                    " destination any more; put it back until this date's messages are sent"
+                )
             yield intent_of(workspace, row)
 
 
@@ -250,7 +280,13 @@ def project_receipts(workspace: Workspace, warehouse: Warehouse, journal: Journa
     """Copy the journal's new receipts into the warehouse, exactly once; how many."""
     table = workspace.engine("journal_position")
     found = warehouse.rows(f"select max(position) from {table}")
-    receipts, copied = journal.receipts(after=int(found[0][0] or 0)), 0
+    position, copied = int(found[0][0] or 0), 0
+    if position > journal.end:
+        raise StepError(
+            "the delivery journal is older than its copy in the warehouse: bring the journal"
+            f" folder back, or empty {table} if it is gone for good"
+        )
+    receipts = journal.receipts(after=position)
     while chunk := list(islice(receipts, _CHUNK)):
         copied += _copy(workspace, warehouse, [row for _, row in chunk], chunk[-1][0])
     return copied

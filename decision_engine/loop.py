@@ -16,9 +16,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from connectors.journal import Journal
 from decision_engine.batch import decide_all
 from decision_engine.build import Progress, build
-from decision_engine.delivery import Delivery, deliver_all, open_delivery, require_real_clock
+from decision_engine.delivery import (
+    Delivery,
+    clock_from,
+    deliver_all,
+    open_delivery,
+    project_receipts,
+    require_real_clock,
+)
 from decision_engine.epochs import FEATURES
 from decision_engine.inbound import load_log
 from decision_engine.tables import RUNS
@@ -48,9 +56,9 @@ def run(
     """
     require_real_clock(workspace, as_of)
     workspace.require_keys()
-    slot, now = as_of.date().isoformat(), as_of
+    slot, clock = as_of.date().isoformat(), clock_from(as_of)
     done = finished_steps(workspace, slot)
-    as_of = done.get("build", (now, {}))[0]
+    as_of = done.get("build", (as_of, {}))[0]
 
     def with_delivery(work: Callable[[Delivery], dict[str, Any]]) -> dict[str, Any]:
         # Held only while it is needed: others may send while dbt builds.
@@ -58,11 +66,11 @@ def run(
             return work(opened)
 
     works: dict[str, Callable[[], dict[str, Any]]] = {
-        "build": lambda: build_step(workspace, as_of, quick, progress),
+        "build": lambda: build_step(workspace, as_of, quick, progress, delivery),
         "learn": lambda: learn_all(workspace, as_of),
         "decide": lambda: decide_all(workspace, as_of, progress=progress),
         "dispatch": lambda: dispatch_step(workspace, as_of, with_delivery, slot),
-        "deliver": lambda: with_delivery(lambda d: d.deliver(now, progress=progress)),
+        "deliver": lambda: with_delivery(lambda d: d.deliver(clock(), progress=progress)),
     }
     totals: dict[str, Any] = {}
     for step in STEPS:
@@ -88,11 +96,27 @@ def preview(workspace: Workspace, as_of: datetime) -> dict[str, Any]:
     return {"slot": as_of.date().isoformat(), "steps": summary(totals), **totals}
 
 
+def take_in(workspace: Workspace, journal: Journal | None = None) -> int:
+    """Bring what happened outside into the warehouse; the number of new inbound events.
+
+    Receipts too: a delivery that was cut short has not copied its own, and without them the
+    frequency caps would not know of its sends.
+    """
+    held = nullcontext(journal) if journal else workspace.journal()
+    with held as opened, workspace.warehouse() as warehouse:
+        project_receipts(workspace, warehouse, opened)
+    return load_log(workspace)
+
+
 def build_step(
-    workspace: Workspace, as_of: datetime, quick: bool, progress: Progress
+    workspace: Workspace,
+    as_of: datetime,
+    quick: bool,
+    progress: Progress,
+    delivery: Delivery | None = None,
 ) -> dict[str, Any]:
-    """Load what webhooks brought, then let dbt build; the first build is never partial."""
-    loaded = load_log(workspace)
+    """Load receipts and webhooks, then let dbt build; the first build is never partial."""
+    loaded = take_in(workspace, delivery.journal if delivery else None)
     with workspace.warehouse() as warehouse:
         is_first = warehouse.columns(workspace.model(FEATURES)) is None
     totals = build(
