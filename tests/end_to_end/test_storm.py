@@ -12,6 +12,9 @@ from connectors import failpoint
 from decision_engine import failpoints
 from tests.end_to_end.storm import Life, audit, life, storm, undisturbed
 
+# Dozens of restarts of the whole loop: minutes on a busy machine.
+pytestmark = pytest.mark.timeout(900)
+
 # In the order in which a round comes by, so that each restart dies at the next one.
 IN_A_ROUND = (
     "decide.epoch.after_commit",
