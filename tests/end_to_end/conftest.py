@@ -15,14 +15,14 @@ from tests.end_to_end.storm import KEYS
 from tests.sandbox_process import Sandbox, running_sandbox
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The vendors."""
     with running_sandbox(tmp_path_factory.mktemp("sandbox")) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Path:
     """A project whose profiles are built as of the first midnight; not to be changed."""
     folder = tmp_path_factory.mktemp("built") / "project"

@@ -1,0 +1,159 @@
+"""The send boundary and the wiring, when the world does not wait for a round to end."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from connectors.framed import FramedLog
+from decision_engine.batch import decide_all
+from decision_engine.cli import main
+from decision_engine.delivery import clock_from, intents, open_delivery, utc_now
+from decision_engine.demo import clear
+from decision_engine.errors import StepError
+from decision_engine.gate import Gate
+from decision_engine.inbound import load_log
+from decision_engine.loop import take_in
+from decision_engine.workspace import Workspace
+from tests.end_to_end.scenario import midnight
+
+SLOT = midnight(0).date().isoformat()
+
+
+def admitted(workspace: Workspace) -> tuple[dict[str, Any], str]:
+    """An e-mail of today that may leave, and its address."""
+    decide_all(workspace, midnight(0))
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+        mails = [
+            i for i in intents(workspace, warehouse, SLOT, midnight(0)) if i["channel"] == "email"
+        ]
+        gate = Gate(workspace, warehouse, journal, [i["customer_id"] for i in mails])
+        intent = next(i for i in mails if gate(i, moment(i)) is None)
+        rows = warehouse.rows(
+            f"select email from {workspace.model('dim_customers')} where customer_id = ?",
+            [intent["customer_id"]],
+        )
+    return intent, rows[0][0]
+
+
+def moment(intent: dict[str, Any]) -> datetime:
+    """When the message is meant to leave."""
+    return datetime.fromisoformat(intent["send_at"])
+
+
+def verdict(workspace: Workspace, intent: dict[str, Any]) -> str | None:
+    """What the gate says at that moment."""
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+        gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
+        return gate(intent, moment(intent))
+
+
+def unsubscribe(workspace: Workspace, external_id: str | None, email: str | None) -> None:
+    """As the receiver logs it, one hour into the day."""
+    at = (midnight(0) + timedelta(hours=1)).isoformat()
+    event = dict.fromkeys(("campaign_id", "message_ref", "decision_id"))
+    event |= {"event_id": f"unsubscribe {external_id}", "vendor": "iterable", "channel": "email"}
+    event |= {"event_type": "unsubscribe", "external_id": external_id, "email": email}
+    event |= {"is_machine": False, "occurred_at": at, "received_at": at}
+    with FramedLog(workspace.inbound_log) as log:
+        log.append([json.dumps(event).encode()])
+        log.sync()
+
+
+def test_an_opt_out_counts_between_its_load_and_the_next_build(project: Path) -> None:
+    workspace = Workspace.open(project)
+    intent, _ = admitted(workspace)
+    unsubscribe(workspace, intent["external_id"], None)
+    assert verdict(workspace, intent) == "no_consent"
+    assert load_log(workspace) == 1
+    assert verdict(workspace, intent) == "no_consent"
+
+
+def test_an_opt_out_by_address_counts_at_once(project: Path) -> None:
+    workspace = Workspace.open(project)
+    intent, email = admitted(workspace)
+    unsubscribe(workspace, None, f" {email.upper()}")
+    assert verdict(workspace, intent) == "no_consent"
+
+
+def test_another_log_is_not_taken_for_the_loaded_one(project: Path) -> None:
+    workspace = Workspace.open(project)
+    for name in ("one", "two"):
+        unsubscribe(workspace, name, None)
+        assert load_log(workspace) == 1
+    for path in workspace.inbound_log.glob("*.log"):
+        path.unlink()
+    unsubscribe(workspace, "three", None)
+    with pytest.raises(StepError, match="not the log that was loaded before"):
+        load_log(workspace)
+
+
+def test_receipts_of_a_cut_delivery_are_there_for_the_next_build(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    with open_delivery(workspace) as delivery:
+        delivery.dispatch(SLOT, midnight(0))
+        monkeypatch.setattr("decision_engine.delivery.project_receipts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            delivery.deliver(midnight(0) + timedelta(hours=1), profiles=False)
+        ended = delivery.journal.counts()
+    monkeypatch.undo()
+    take_in(workspace)
+
+    final = sum(ended[s] for s in ("accepted", "rejected", "unknown", "skipped"))
+    assert final > 0
+    with workspace.warehouse_to_read() as warehouse:
+        copied = warehouse.rows(f"select count(*) from {workspace.engine('receipts')}")
+    assert copied == [(final,)]
+
+
+def interrupted(*_: object) -> int:
+    """What a kill looks like from the inside."""
+    raise KeyboardInterrupt
+
+
+def test_a_lost_journal_is_noticed(project: Path) -> None:
+    workspace = Workspace.open(project)
+    with workspace.warehouse() as warehouse:
+        table = workspace.engine("journal_position")
+        warehouse.rows(f"insert into {table} values ({5 << 40})")
+    with pytest.raises(StepError, match="older than its copy"):
+        take_in(workspace)
+
+
+def test_the_clock_of_a_real_pass_runs() -> None:
+    long_ago = midnight(0)
+    assert clock_from(long_ago)() == long_ago
+    start = utc_now()
+    assert clock_from(start - timedelta(minutes=1))() >= start
+
+
+def test_a_decided_creative_that_is_gone(project: Path) -> None:
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    without = Workspace(project, workspace.project, workspace.agents, {})
+    with open_delivery(without) as delivery, pytest.raises(StepError, match="put it back"):
+        delivery.dispatch(SLOT, midnight(0))
+
+
+def test_a_demo_never_replaces_a_project(project: Path) -> None:
+    with pytest.raises(StepError, match="not an earlier demo"):
+        clear(project)
+    assert (project / "nextmove.yml").exists()
+
+
+@pytest.mark.parametrize("command", [["explain", "ab"], ["replay"]])
+def test_reading_before_the_first_decision(project: Path, command: list[str]) -> None:
+    workspace = Workspace.open(project)
+    with workspace.warehouse() as warehouse:
+        warehouse.rows(f"drop table {workspace.engine('decisions')}")
+    result = CliRunner().invoke(main, [*command, "--project", str(project)])
+    assert result.exit_code == 1
+    assert "nothing was decided yet" in result.stderr
