@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,7 +187,14 @@ def _failures(result: Any) -> Iterator[str]:
             lines = [line.strip() for line in str(r.message).splitlines() if line.strip()]
             # The first line only repeats the name of the model.
             cause = lines[1] if len(lines) > 1 and "Error in" in lines[0] else lines[0]
-            yield f"dbt {r.node.resource_type} {r.node.name}: {cause}"
+            yield f"dbt {r.node.resource_type} {r.node.name}: {without_values(cause)}"
+
+
+def without_values(cause: str) -> str:
+    """A value that cannot be converted may be somebody's address: it is left out."""
+    if not cause.startswith(("Conversion Error", "Invalid Input Error", "Out of Range Error")):
+        return cause
+    return re.sub(r"'.*'|\".*\"", "(a value)", cause)
 
 
 def _totals(result: Any) -> BuildTotals:

@@ -58,7 +58,8 @@ class Moment(click.ParamType[datetime]):
         except ValueError:
             self.fail(f"{value!r} is not a time; write 2026-03-01 or 2026-03-01T06:00", param, ctx)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return aware.astimezone(UTC).replace(tzinfo=None)
+        # dbt takes whole seconds; the steps of one round must agree on the moment.
+        return aware.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
 
 AS_OF = click.option(

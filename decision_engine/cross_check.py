@@ -72,6 +72,10 @@ def project_problems(project: Project) -> Iterator[Problem]:
     """Problems of the project file by itself."""
     yield from _group_problems(project.groups, ("groups",))
     yield from _channel_problems(project)
+    for name, destination in project.destinations.items():
+        if destination.kind in twice(d.kind for d in project.destinations.values()):
+            # What a destination has confirmed is kept by its kind.
+            yield ("destinations", name), f"there can be only one {destination.kind}"
     for i, source in enumerate(project.sources):
         if source not in SOURCES:
             yield ("sources", i), unknown("source", source, SOURCES)

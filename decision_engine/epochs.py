@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,8 @@ from decision_engine.types import Catalog, Epoch, Ints
 from decision_engine.workspace import Workspace
 
 FEATURES = "dim_customer_features"
+MAX_PROFILE_AGE = timedelta(hours=48)
+"""Profiles older than this are no ground for a decision, nor for a send."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> tuple[
         [slot],
     )
     if not found:
+        _require_recent(workspace, warehouse, as_of)
         identity = hashlib.sha256(f"{workspace.project.salt}\x1fepoch\x1f{slot}".encode())
         stopped = workspace.is_stopped
         return (
@@ -72,6 +75,18 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> tuple[
     if status == "open":
         _require_unchanged(epoch, build, workspace.digest)
     return epoch, status, False
+
+
+def _require_recent(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> None:
+    """Profiles of the future know the outcomes already; those of long ago know too little."""
+    (built,) = warehouse.rows(f"select max(as_of) from {workspace.model(FEATURES)}")[0]
+    if built is None:  # nobody to decide for
+        return
+    if not timedelta(0) <= as_of - built <= MAX_PROFILE_AGE:
+        raise StepError(
+            f"the profiles are as of {built:%Y-%m-%d %H:%M}, which is no ground for decisions"
+            f" as of {as_of:%Y-%m-%d %H:%M}; run `nextmove build` for that time first"
+        )
 
 
 def _require_unchanged(epoch: Epoch, build: str, digest: str) -> None:

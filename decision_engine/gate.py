@@ -8,18 +8,15 @@ It can only take a send away, never change a decision.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from connectors.base import Warehouse
 from connectors.journal import Journal
-from decision_engine.epochs import FEATURES
+from decision_engine.epochs import FEATURES, MAX_PROFILE_AGE
 from decision_engine.guardrails import at_send, columns_of
 from decision_engine.inbound import fresh_refusals
 from decision_engine.workspace import Workspace
-
-MAX_PROFILE_AGE = timedelta(hours=48)
-"""Profiles older than this are no ground for a send."""
 
 STALE = "stale_profiles"
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from connectors.errors import ConfigurationError
 from connectors.framed import FramedLog
 from decision_engine.batch import decide_all
+from decision_engine.build import without_values
 from decision_engine.cli import main
 from decision_engine.delivery import clock_from, intents, open_delivery, utc_now
 from decision_engine.demo import clear
@@ -157,3 +159,24 @@ def test_reading_before_the_first_decision(project: Path, command: list[str]) ->
     result = CliRunner().invoke(main, [*command, "--project", str(project)])
     assert result.exit_code == 1
     assert "nothing was decided yet" in result.stderr
+
+
+@pytest.mark.parametrize("days", [-30, 3])
+def test_profiles_of_another_time_are_no_ground_for_decisions(project: Path, days: int) -> None:
+    with pytest.raises(StepError, match="no ground for decisions"):
+        decide_all(Workspace.open(project), midnight(days))
+
+
+def test_one_destination_of_a_kind(project: Path) -> None:
+    path = project / "nextmove.yml"
+    text = path.read_text()
+    block = text[text.index("  hubspot:\n") : text.index("\n# Every customer is in one group")]
+    path.write_text(text.replace(block, block + block.replace("  hubspot:", "  crm_two:")))
+    with pytest.raises(ConfigurationError, match="there can be only one hubspot"):
+        Workspace.open(project)
+
+
+def test_no_value_of_a_customer_in_an_error() -> None:
+    told = without_values('Conversion Error: invalid timestamp field format: "ann@x.example", in c')
+    assert told == "Conversion Error: invalid timestamp field format: (a value), in c"
+    assert without_values('Binder Error: no column "c"') == 'Binder Error: no column "c"'
