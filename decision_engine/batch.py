@@ -197,6 +197,7 @@ def table_of(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> pa.Tabl
         "is_promotional": [a.is_promotional for a in chosen],
         "send_at": times(decisions.send_at),
         "expires_at": times(expiry(decisions, agent, epoch)),
+        "carried_out_by": ["delivery"] * n,
         "p_agent": decisions.p_agent,
         "p_action": decisions.p_action,
         "propensity": decisions.propensity,

@@ -16,6 +16,9 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Hour = Annotated[int, Meta(ge=0, le=23)]
 Duration = Annotated[str, Meta(pattern=r"^[0-9]+[hd]$", description="hours or days: 36h, 7d")]
 Rule = Annotated[str, Meta(min_length=1, description="restricted SQL boolean expression")]
+Variable = Annotated[
+    str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$", description="name of an environment variable")
+]
 Channel = Literal["email", "push", "sms"]
 
 
@@ -93,10 +96,22 @@ class Group(Frozen, frozen=True):
     policy: Policy | None = None
 
 
+class Trigger(Frozen, frozen=True):
+    """A decision at once, when an event comes.
+
+    `on` is a rule over the event (type, event, page_class, platform, ticket_kind); `when`
+    one over the profile with that event worked in, and may be left out.
+    """
+
+    on: Rule
+    when: Rule | None = None
+
+
 class Agent(Frozen, frozen=True):
     """One use case.
 
     `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
+    An agent with `triggers` decides when one of them fires or when it is asked, not daily.
     """
 
     agent: Name
@@ -108,6 +123,7 @@ class Agent(Frozen, frozen=True):
     policy: Policy = msgspec.field(default_factory=LinearThompson)
     groups: tuple[Group, ...] | None = None
     time_to_live: Duration = "6h"
+    triggers: tuple[Trigger, ...] = ()
 
 
 class Creative(Frozen, frozen=True):
@@ -157,12 +173,28 @@ class Warehouse(Frozen, frozen=True):
 
 
 class Destination(Frozen, frozen=True):
-    """An outside system. `api_key_env` names the environment variable that holds the key."""
+    """An outside system. `api_key_env` names the environment variable that holds the key.
 
-    kind: Literal["braze", "iterable", "hubspot"]
+    `hot_store` is the service's own store: `url` is that of `nextmove serve`.
+    """
+
+    kind: Literal["braze", "iterable", "hubspot", "hot_store"]
     url: str
-    api_key_env: Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$")]
-    webhook_key_env: Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    api_key_env: Variable
+    webhook_key_env: Variable | None = None
+
+
+class Service(Frozen, frozen=True):
+    """The hot path, `nextmove serve`.
+
+    The write key is what Segment's libraries send with events; it may be public. The API key
+    opens decisions, content and publishing. `page_classes` maps a class of pages to the path
+    prefixes that belong to it; the longest prefix wins.
+    """
+
+    write_key_env: Variable = "NEXTMOVE_WRITE_KEY"
+    api_key_env: Variable = "NEXTMOVE_API_KEY"
+    page_classes: dict[Name, tuple[str, ...]] = {}
 
 
 class Project(Frozen, frozen=True):
@@ -179,6 +211,7 @@ class Project(Frozen, frozen=True):
     caps: tuple[Cap, ...] = ()
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
     arbiter_explore: Share = 0.05
+    service: Service | None = None
 
 
 def hours(duration: str) -> int:

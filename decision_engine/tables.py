@@ -44,6 +44,7 @@ DECISIONS = pa.schema(
         "is_promotional": _BOOL,
         "send_at": _TIME,
         "expires_at": _TIME,
+        "carried_out_by": _TEXT,
         "p_agent": _FLOAT,
         "p_action": _FLOAT,
         "propensity": _FLOAT,
@@ -88,6 +89,27 @@ INBOUND_EVENTS = pa.schema(
         "received_at": _TIME,
     }
 )
+TRACKED_EVENTS = pa.schema(
+    {
+        "message_id": _TEXT,
+        "type": _TEXT,
+        "event": _TEXT,
+        "anonymous_id": _TEXT,
+        "user_id": _TEXT,
+        "email": _TEXT,
+        "phone": _TEXT,
+        "platform": _TEXT,
+        "page_path": _TEXT,
+        "page_class": _TEXT,
+        "session_id": _TEXT,
+        "ticket_id": _TEXT,
+        "ticket_kind": _TEXT,
+        "sentiment": _FLOAT,
+        "properties": _TEXT,
+        "occurred_at": _TIME,
+        "received_at": _TIME,
+    }
+)
 POLICY_STATES = pa.schema(
     {
         "agent": _TEXT,
@@ -111,6 +133,7 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "decisions": DECISIONS,
     "receipts": RECEIPTS,
     "inbound_events": INBOUND_EVENTS,
+    "tracked_events": TRACKED_EVENTS,
     "policy_states": POLICY_STATES,
     "loaded_segments": LOADED_SEGMENTS,
     "journal_position": JOURNAL_POSITION,

@@ -52,6 +52,7 @@ def decision(n: int, customer_id: str, at: datetime, **more: Any) -> dict[str, A
         "policy_version": "1",
         "incentive": "none",
         "is_promotional": True,
+        "carried_out_by": "delivery",
         "expires_at": at,
         "p_agent": 1.0,
         "p_action": 0.5,

@@ -45,6 +45,7 @@ ENGINE = {
         "dbt, explain",
     ),
     "inbound_events": Room("webhook event, once (vendor, event_id)", "build", "dbt"),
+    "tracked_events": Room("event of the tracking API, once (message_id)", "build", "dbt"),
     "policy_states": Room("agent x version", "learn", "learn, decide, replay"),
     "loaded_segments": Room(
         "segment of the inbound log that has been loaded", "build", "build, deliver"
@@ -68,6 +69,7 @@ NOTES = {
     "decisions.action": "key of the action, `no_action` for none",
     "decisions.send_at": "when the message is meant to leave; NULL for no_action",
     "decisions.expires_at": "after this it is not sent any more",
+    "decisions.carried_out_by": "`delivery`, or `caller` who asked for it to act on it",
     "decisions.p_agent": "chance that this agent got the customer",
     "decisions.p_action": "chance of the action, given the agent",
     "decisions.propensity": "p_agent x p_action",

@@ -27,7 +27,12 @@ decisions as (
         coalesce(windows.window_hours, 0) as window_hours,
         {{ nextmove.hours_between('decisions.decided_at', nextmove.as_of()) }} as age_hours,
         decisions.group_name in ('treatment', 'random')
-        and (decisions.action = 'no_action' or sent.decision_id is not null) as is_learnable
+        and (
+            decisions.action = 'no_action'
+            -- Whoever asked for a decision to carry it out himself has done so.
+            or coalesce(decisions.carried_out_by, 'delivery') = 'caller'
+            or sent.decision_id is not null
+        ) as is_learnable
     from {{ ref('fct_decisions') }} as decisions
     left join windows on decisions.agent = windows.agent
     left join rewards on decisions.decision_id = rewards.decision_id

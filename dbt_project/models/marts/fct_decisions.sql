@@ -21,6 +21,7 @@ select
     decisions.creative,
     decisions.incentive,
     decisions.is_promotional,
+    decisions.carried_out_by,
     decisions.send_at,
     decisions.expires_at,
     decisions.p_agent,
