@@ -37,8 +37,7 @@ final as (
         {% for column in ['opens_2d', 'opens_14d', 'clicks_2d', 'clicks_14d'] %}
         {{ nextmove.count_of('messages.' ~ column) }},
         {% endfor %}
-        cast(coalesce(messages.clicks_2d + messages.opens_2d, 0) as double precision) / 2
-        - cast(coalesce(messages.clicks_14d + messages.opens_14d, 0) as double precision) / 14 as engagement_velocity,
+        coalesce(messages.engagement_velocity, 0) as engagement_velocity,
         {% for column in ['ad_clicks_7d', 'chats_7d', 'forms_7d'] %}
         {{ nextmove.count_of('intent.' ~ column) }},
         {% endfor %}

@@ -1,5 +1,5 @@
-{% set human_open = "event_type = 'open' and not is_machine" %}
 {% set human_click = "event_type = 'click' and not is_machine" %}
+{% set velocity = var('nextmove_engagement_velocity') %}
 
 with events as (
     select * from {{ ref('int_events__messages') }}
@@ -8,10 +8,7 @@ with events as (
 counts as (
     select
         customer_id,
-        {{ nextmove.count_within('occurred_at', 48, human_open) }} as opens_2d,
-        {{ nextmove.count_within('occurred_at', 336, human_open) }} as opens_14d,
-        {{ nextmove.count_within('occurred_at', 48, human_click) }} as clicks_2d,
-        {{ nextmove.count_within('occurred_at', 336, human_click) }} as clicks_14d,
+        {{ nextmove.windowed_counts('messages') }},
         {% for channel in ['email', 'push', 'sms'] %}
         sum(case when {{ human_click }} and channel = '{{ channel }}' then 1 else 0 end) as {{ channel }}_clicks,
         -- Messages of other systems; our own are counted from their receipts.
@@ -41,7 +38,10 @@ ranked_channels as (
     from clicked_channels
 )
 
-select counts.*, ranked_channels.channel as preferred_channel
+select
+    counts.*,
+    {{ nextmove.per_day(velocity.recent) }} - {{ nextmove.per_day(velocity.usual) }} as engagement_velocity,
+    ranked_channels.channel as preferred_channel
 from counts
 left join ranked_channels
     on counts.customer_id = ranked_channels.customer_id and ranked_channels.choice = 1

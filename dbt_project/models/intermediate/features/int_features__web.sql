@@ -1,4 +1,5 @@
 {% set page = "type in ('page', 'screen')" %}
+{% set path = var('nextmove_page_path') %}
 
 with events as (
     select * from {{ ref('int_events__web') }}
@@ -12,10 +13,7 @@ counts as (
         max(case when event = 'Push Token Registered' then 1 else 0 end) as push_tokens,
         sum(case when event = 'Onboarding Step Completed' then 1 else 0 end) as onboarding_steps,
         {{ nextmove.count_within('occurred_at', 720, "event = 'Feature Used'") }} as features_used_30d,
-        {{ nextmove.count_within('occurred_at', 24, page) }} as page_views_24h,
-        {{ nextmove.count_within('occurred_at', 24, page ~ " and page_class = 'price'") }} as price_visits_24h,
-        {{ nextmove.count_within('occurred_at', 168, page ~ " and page_class = 'price'") }} as price_visits_7d,
-        {{ nextmove.count_within('occurred_at', 24, page ~ " and page_class = 'cart'") }} as cart_visits_24h
+        {{ nextmove.windowed_counts('web') }}
     from events
     group by 1
 ),
@@ -30,7 +28,7 @@ classed_pages as (
             partition by customer_id order by occurred_at desc, message_id desc
         ) as recency
     from events
-    where {{ page }} and page_class is not null
+    where {{ path.where }}
 ),
 
 last_pages as (
@@ -42,13 +40,13 @@ last_pages as (
 paths as (
     select
         customer_id,
-        {{ dbt.listagg('page_class', "'>'", 'order by occurred_at, message_id') }} as pages_24h
+        {{ dbt.listagg('page_class', "'>'", 'order by occurred_at, message_id') }} as {{ path.name }}
     from classed_pages
-    where occurred_at > {{ nextmove.before_as_of(24) }}
+    where occurred_at > {{ nextmove.before_as_of(path.hours) }}
     group by 1
 )
 
-select counts.*, last_pages.last_page_class, paths.pages_24h
+select counts.*, last_pages.last_page_class, paths.{{ path.name }}
 from counts
 left join last_pages on counts.customer_id = last_pages.customer_id
 left join paths on counts.customer_id = paths.customer_id
