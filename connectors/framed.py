@@ -160,6 +160,10 @@ class FramedLog:
 
         All or nothing: when the disk is full the segment stays as it was and OSError is raised.
         """
+        return self.place(payloads)[1]
+
+    def place(self, payloads: Sequence[bytes]) -> tuple[int, list[int]]:
+        """As `append`; the number of the segment, and the offset of each frame in it."""
         for payload in payloads:
             if not 0 < len(payload) <= MAX_PAYLOAD:
                 raise ValueError(f"`payloads` must have 1 to {MAX_PAYLOAD} bytes each")
@@ -169,13 +173,13 @@ class FramedLog:
             if failpoint.armed("framed.append.torn"):
                 os.write(self._fd, data[: len(data) // 2])
             failpoint.hit("framed.append.torn")
-            offset = self.size
+            segment, offset = self.number, self.size
             self._write(data)
         offsets = []
         for payload in payloads:
             offsets.append(offset)
             offset += _HEAD.size + len(payload)
-        return offsets
+        return segment, offsets
 
     def _write(self, data: bytes) -> None:
         try:

@@ -350,11 +350,10 @@ def serve(folder: Path, port: int) -> None:
     \b
     Example:  nextmove serve --port 8801
     """
-    from decision_engine.service.app import serve as run_receiver
+    from decision_engine.service.project import serve_project
 
     with reported_errors():
-        workspace = open_workspace(folder)
-        run_receiver(port=port, log=workspace.inbound_log, secrets=workspace.webhook_keys())
+        serve_project(open_workspace(folder), port=port)
 
 
 @main.command()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from connectors import framed
 from connectors.base import Warehouse
 from decision_engine.errors import StepError
+from decision_engine.service.records import Webhook, records
 from decision_engine.service.rotation import close_segment
 from decision_engine.tables import INBOUND_EVENTS, LOADED_SEGMENTS
 from decision_engine.workspace import Workspace
@@ -31,7 +32,8 @@ def load_log(workspace: Workspace) -> int:
     loaded = 0
     with workspace.warehouse() as warehouse:
         for segment in _unloaded(workspace, warehouse):
-            rows = {(e["vendor"], e["event_id"]): e for e in _parsed(framed.read(segment))}
+            events = _webhooks(framed.read(segment))
+            rows = {(e.vendor, e.event_id): _row(e) for e in events}
             note = {"segment": framed.number(segment), "events": len(rows)}
             with warehouse.transaction():
                 if rows:
@@ -75,9 +77,9 @@ def _refusals(
     done = _last_loaded(workspace, warehouse)
     for segment in framed.segments(workspace.inbound_log):
         if framed.number(segment) > done:
-            for event in _parsed(p for _, p in framed.frames(segment)):
-                if event["event_type"] in REFUSALS:
-                    yield event["external_id"], event["email"], event["channel"]
+            for event in _webhooks(p for _, p in framed.frames(segment)):
+                if event.event_type in REFUSALS and event.channel:
+                    yield event.external_id, event.email, event.channel
 
 
 def _unloaded(workspace: Workspace, warehouse: Warehouse) -> list[Path]:
@@ -100,9 +102,13 @@ def _last_loaded(workspace: Workspace, warehouse: Warehouse) -> int:
     return done
 
 
-def _parsed(payloads: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _webhooks(payloads: Iterable[bytes]) -> Iterator[Webhook]:
     for payload in payloads:
-        event = json.loads(payload)
-        for name in ("occurred_at", "received_at"):
-            event[name] = datetime.fromisoformat(event[name]).replace(tzinfo=None)
-        yield event
+        yield from records(payload, Webhook)
+
+
+def _row(event: Webhook) -> dict[str, Any]:
+    times = ("occurred_at", "received_at")
+    row: dict[str, Any] = msgspec.structs.asdict(event)
+    row |= {n: datetime.fromisoformat(row[n]).replace(tzinfo=None) for n in times}
+    return row

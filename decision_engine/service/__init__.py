@@ -1,1 +1,1 @@
-"""What the outside calls: the receiver of vendors' webhooks."""
+"""What the outside calls: webhooks, events, and what is answered at once."""

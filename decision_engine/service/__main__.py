@@ -1,16 +1,18 @@
-"""`python -m decision_engine.service`: the receiver as a process."""
+"""`python -m decision_engine.service`: what receives, as a process without a project."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from connectors.errors import ConnectorError
 from connectors.inbound import VENDORS
 from decision_engine.service.app import serve
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS
+from decision_engine.service.webhooks import Webhooks
 
 
 def main() -> int:
@@ -36,7 +38,7 @@ def main() -> int:
     try:
         serve(
             args.log,
-            secrets,
+            [partial(Webhooks, secrets=secrets)],
             host=args.host,
             port=args.port,
             rotate_seconds=args.rotate_seconds,

@@ -1,12 +1,14 @@
-"""The receiver: vendors' webhooks in, events in the durable log, then a 2xx.
+"""The service: what comes in goes to the durable log, then it is applied, then it is answered.
 
-A 2xx means that every event of the call is on the disk. Anything else means the vendor
-should call again; events are told apart by their id later, so repetition does no harm.
+A 2xx means that everything of the call is on the disk. Anything else means the caller should
+call again; events are told apart by their id later, so repetition does no harm.
 
-- `POST /webhooks/<vendor>`: 200 {"accepted": n}, 400 body not understood, 401 wrong token,
-  404 vendor not set up, 413 body over 1 MiB, 503 the log cannot be written.
-- `GET /health`: 200, or 503 while the last write failed.
-- `GET /metrics`: counters in the text format of Prometheus.
+`Receiver` owns the log. What the service offers is contributed by parts: webhooks, the
+tracking API, decisions. All of them store through `Receiver.commit`.
+
+- `GET /health`: 200 while the process can write its log as far as is known, else 503.
+- `GET /ready`: 200 when every part can answer too, else 503 with what is missing.
+- `GET /metrics`: the text format of Prometheus.
 
 Readers of the log use closed segments; `rotation` says when a segment is closed.
 """
@@ -15,122 +17,169 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from connectors.errors import ConfigurationError, LogError
+from connectors.errors import LogError
 from connectors.framed import FramedLog
-from connectors.inbound import VENDORS
 from connectors.listen import Server, announce
-from decision_engine.service.commit import GroupCommit
+from decision_engine.service.commit import Applied, GroupCommit, Position
+from decision_engine.service.metrics import CONTENT_TYPE, Registry
+from decision_engine.service.records import Record
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS, Rotation
 
-MAX_BODY = 1 << 20
 MAX_CONNECTIONS = 512
+_COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 
 _logger = logging.getLogger(__name__)
 
 
-class Receiver:
-    """Checks, parses and stores webhook calls, and counts them.
+class LogUnavailableError(Exception):
+    """The log cannot be written: the caller should call again later (503)."""
 
-    `secrets` has the token of each vendor that is served.
+
+class Receiver:
+    """Stores what comes in, tells who listens, and knows how the process is.
+
+    `metrics` is where parts register theirs.
     """
 
-    def __init__(self, log: FramedLog, secrets: Mapping[str, str]) -> None:
-        self._commit = GroupCommit(log)
-        self._secrets = secrets
+    def __init__(self, log: FramedLog) -> None:
+        self.log = log
+        self.metrics = Registry()
+        self._listeners: list[Applied] = []
         self._is_healthy = True
-        self._requests: Counter[tuple[str, int]] = Counter()
-        self._events: Counter[str] = Counter()
+        self.metrics.gauge(
+            "nextmove_log_open_segment_bytes",
+            "Size of the segment that is being written.",
+            lambda: log.size,
+        )
+        seconds = self.metrics.histogram(
+            "nextmove_commit_seconds",
+            "From the call of commit to the record being on the disk and applied.",
+            _COMMIT_SECONDS,
+        )
+        self._records = self.metrics.counter(
+            "nextmove_records_total", "Records stored durably, by kind.", "kind"
+        )
+        self._failures = self.metrics.counter(
+            "nextmove_commit_failures_total", "Calls whose records could not be stored."
+        )
+        self._commit = GroupCommit(log, self._applied, seconds.observe)
 
-    async def webhook(self, request: Request) -> Response:
-        """Take in one call."""
-        vendor = request.path_params["vendor"]
-        known = vendor if vendor in self._secrets else "unknown"
-        status, answer = await self._take(known, request)
-        self._requests[known, status] += 1
-        return JSONResponse(answer, status)
+    def listen(self, applied: Applied) -> None:
+        """Have `applied` told of all records from now on, in the order of the log.
 
-    async def _take(self, vendor: str, request: Request) -> tuple[int, dict[str, Any]]:
-        if vendor not in self._secrets:
-            return 404, {"error": "no such vendor"}
-        if not VENDORS[vendor].verify(request.headers, self._secrets[vendor]):
-            return 401, {"error": "unauthorized"}
-        try:
-            body = await _read(request)
-        except ClientDisconnect:
-            return 400, {"error": "the connection ended before the body did"}
-        if body is None:
-            return 413, {"error": f"the body is larger than {MAX_BODY} bytes"}
-        try:
-            rows = VENDORS[vendor].parse(body, datetime.now(UTC))
-        except ValueError:
-            return 400, {"error": "the body is not a webhook of this vendor"}
-        return await self._store(vendor, rows)
+        It runs on the event loop after the records are durable and before their call is
+        answered; it must be quick.
+        """
+        self._listeners.append(applied)
 
-    async def _store(
-        self, vendor: str, rows: list[dict[str, object]]
-    ) -> tuple[int, dict[str, Any]]:
-        if not rows:
-            return 200, {"accepted": 0}
+    async def commit(self, records: Sequence[Record]) -> None:
+        """Return when the records are on the disk, all in one frame, and applied.
+
+        Raises LogUnavailableError when they may not be.
+        """
+        if not records:
+            return
         try:
-            await self._commit.append([msgspec.json.encode(row) for row in rows])
+            await self._commit.append(records)
         except (OSError, LogError) as error:
             self._is_healthy = False
-            _logger.error("the event log cannot be written: %s", error)
-            return 503, {"error": "the event log cannot be written"}
+            self._failures.add()
+            _logger.error("the log cannot be written: %s", error)
+            raise LogUnavailableError from error
         self._is_healthy = True
-        self._events[vendor] += len(rows)
-        return 200, {"accepted": len(rows)}
+
+    def _applied(self, records: Sequence[Record], position: Position) -> None:
+        for record in records:
+            self._records.add(str(record.__struct_config__.tag))
+        for applied in self._listeners:
+            applied(records, position)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the last write succeeded."""
+        return self._is_healthy
+
+
+class Part:
+    """Something the service offers. Made with the receiver; parts override what they need."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """What it answers."""
+        return ()
+
+    async def start(self) -> None:
+        """Called before the service listens; the log has one empty open segment then."""
+
+    async def stop(self) -> None:
+        """Called after the last answer."""
+
+    def missing(self) -> str | None:
+        """Why it cannot answer yet, for `/ready`; None when it can."""
+        return None
+
+
+MakePart = Callable[[Receiver], Part]
+
+
+class Status(Part):
+    """Whether the process is alive and able, and its metrics."""
+
+    def __init__(self, receiver: Receiver, parts: Sequence[Part]) -> None:
+        self._receiver = receiver
+        self._parts = parts
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """GET only."""
+        return (
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self.metrics),
+        )
 
     async def health(self, _: Request) -> Response:
         """Whether the log can be written, as far as is known."""
-        if self._is_healthy:
+        if self._receiver.is_healthy:
             return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "the event log cannot be written"}, 503)
+        return JSONResponse({"status": "the log cannot be written"}, 503)
+
+    async def ready(self, request: Request) -> Response:
+        """Health, and that no part is missing anything."""
+        missing = [m for m in (part.missing() for part in self._parts) if m]
+        if not missing:
+            return await self.health(request)
+        return JSONResponse({"status": "; ".join(missing)}, 503)
 
     async def metrics(self, _: Request) -> Response:
-        """Counters since the start of the process."""
-        return PlainTextResponse(
-            _metric(
-                "nextmove_webhook_requests_total",
-                "Webhook calls by vendor and answer.",
-                {f'vendor="{v}",status="{s}"': n for (v, s), n in self._requests.items()},
-            )
-            + _metric(
-                "nextmove_webhook_events_total",
-                "Events stored durably by vendor.",
-                {f'vendor="{v}"': n for v, n in self._events.items()},
-            ),
-            media_type="text/plain; version=0.0.4",
-        )
+        """Counts since the start of the process."""
+        return PlainTextResponse(self._receiver.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def create_app(receiver: Receiver) -> Starlette:
-    """The routes of the receiver."""
+def create_app(receiver: Receiver, parts: Sequence[Part]) -> Starlette:
+    """The routes of all parts, with health and metrics."""
+    everything = [*parts, Status(receiver, parts)]
     return Starlette(
-        routes=[
-            Route("/webhooks/{vendor}", receiver.webhook, methods=["POST"]),
-            Route("/health", receiver.health),
-            Route("/metrics", receiver.metrics),
-        ]
+        routes=[route for part in everything for route in part.routes()],
+        exception_handlers={LogUnavailableError: _unavailable},
     )
+
+
+async def _unavailable(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "the log cannot be written"}, 503, {"Retry-After": "1"})
 
 
 def serve(
     log: Path,
-    secrets: Mapping[str, str],
+    parts: Sequence[MakePart],
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -140,27 +189,25 @@ def serve(
 ) -> None:
     """Receive into the log directory until SIGTERM or SIGINT.
 
-    `secrets` has the token each vendor's calls must carry; a vendor without one is not
-    served. `ready` gets the URL once it listens. Port 0 takes any free port. Raises
-    LockedError when another receiver writes the log, ConfigurationError for a vendor
-    that sends no webhooks.
+    `ready` gets the URL once it listens. Port 0 takes any free port. Raises LockedError when
+    another process writes the log.
     """
-    unknown = [v for v, secret in secrets.items() if v not in VENDORS or not secret]
-    if unknown:
-        raise ConfigurationError(
-            f"webhooks cannot be received from {', '.join(unknown)}",
-            f"give a token, and only for {', '.join(VENDORS)}",
-        )
     with FramedLog(log) as framed_log:
         rotation = Rotation(framed_log, rotate_seconds, rotate_bytes)
-        asyncio.run(_serve(Receiver(framed_log, secrets), rotation, host, port, ready))
+        asyncio.run(_serve(Receiver(framed_log), parts, rotation, host, port, ready))
 
 
 async def _serve(
-    receiver: Receiver, rotation: Rotation, host: str, port: int, ready: Callable[[str], None]
+    receiver: Receiver,
+    make: Sequence[MakePart],
+    rotation: Rotation,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
 ) -> None:
+    parts = [part(receiver) for part in make]
     config = uvicorn.Config(
-        create_app(receiver),
+        create_app(receiver, parts),
         host=host,
         port=port,
         lifespan="off",
@@ -170,21 +217,21 @@ async def _serve(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
-    async with rotation:
+    async with rotation, AsyncExitStack() as stack:
+        for part in parts:
+            stack.push_async_callback(part.stop)
+            await part.start()
         await Server(config, ready).serve()
 
 
-async def _read(request: Request) -> bytes | None:
-    """The body, or None when it is too large; never more than the limit is held."""
+async def body_of(request: Request, limit: int) -> bytes | None:
+    """The body, or None when it is larger than `limit`; never more than that is held.
+
+    Raises ClientDisconnect when the connection ends before the body does.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > limit:
             return None
     return bytes(body)
-
-
-def _metric(name: str, text: str, values: Mapping[str, int]) -> str:
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} counter"]
-    lines += [f"{name}{{{labels}}} {value}" for labels, value in sorted(values.items())]
-    return "\n".join(lines) + "\n"

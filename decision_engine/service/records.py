@@ -7,7 +7,7 @@ crash or none is. The store of the hot path and the warehouse are both projectio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -74,6 +74,7 @@ class Intent(msgspec.Struct, tag="intent", tag_field="record", frozen=True):
 
 
 Record = Webhook | Event | Epoch | Decision | Intent
+R = TypeVar("R", Webhook, Event, Epoch, Decision, Intent)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
@@ -84,7 +85,11 @@ def frame(records: Iterable[Record]) -> bytes:
     return b"\n".join(_encode(record) for record in records)
 
 
-def records(payload: bytes, *kinds: type[Record]) -> Iterator[Record]:
+@overload
+def records(payload: bytes) -> Iterator[Record]: ...
+@overload
+def records(payload: bytes, *kinds: type[R]) -> Iterator[R]: ...
+def records(payload: bytes, *kinds: type[Any]) -> Iterator[Any]:
     """The records of a frame; of the given kinds only, if there are any, and quickly then."""
     tags = tuple(f'{{"record":"{kind.__struct_config__.tag}"'.encode() for kind in kinds)
     for line in payload.split(b"\n"):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from connectors.errors import ConfigurationError, LogError
 from connectors.framed import FramedLog
 from decision_engine.service.app import serve
 from decision_engine.service.rotation import close_segment
+from decision_engine.service.webhooks import Webhooks
 from tests.sandbox_process import BRAZE_TOKEN, ITERABLE_TOKEN, running_sandbox, running_server
 
 TOKENS = {"BRAZE_WEBHOOK_KEY": BRAZE_TOKEN, "ITERABLE_WEBHOOK_KEY": ITERABLE_TOKEN}
 BRAZE = {"Authorization": f"Bearer {BRAZE_TOKEN}"}
 ITERABLE = {"Authorization": ITERABLE_TOKEN}
 COLUMNS = {
+    "record",
     "event_id",
     "vendor",
     "event_type",
@@ -92,13 +95,17 @@ def opened(number: int, kind: str = "Open") -> dict[str, Any]:
 
 def stored(log: Path) -> list[dict[str, Any]]:
     """All events of a log, the open segment's too."""
-    return [json.loads(p) for segment in framed.segments(log) for p in framed.read(segment)]
+    return [e for segment in framed.segments(log) for e in events_of(segment)]
 
 
 def closed(log: Path) -> list[str]:
     """The event ids that a loader would see."""
-    found = [p for segment in framed.closed_segments(log) for p in framed.read(segment)]
-    return [json.loads(p)["event_id"] for p in found]
+    found = [e for segment in framed.closed_segments(log) for e in events_of(segment)]
+    return [e["event_id"] for e in found]
+
+
+def events_of(segment: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for p in framed.read(segment) for line in p.split(b"\n")]
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -159,16 +166,19 @@ class TestAnswers:
         running.post("braze", {"events": [opened(1), opened(2)]}, BRAZE)
         running.post("braze", {"events": [opened(1)]}, {})
         running.post("n\n}obody", {}, {})
-        assert requests.get(f"{running.url}/metrics", timeout=10).text == (
-            "# HELP nextmove_webhook_requests_total Webhook calls by vendor and answer.\n"
-            "# TYPE nextmove_webhook_requests_total counter\n"
-            'nextmove_webhook_requests_total{vendor="braze",status="200"} 1\n'
-            'nextmove_webhook_requests_total{vendor="braze",status="401"} 1\n'
-            'nextmove_webhook_requests_total{vendor="unknown",status="404"} 1\n'
-            "# HELP nextmove_webhook_events_total Events stored durably by vendor.\n"
-            "# TYPE nextmove_webhook_events_total counter\n"
-            'nextmove_webhook_events_total{vendor="braze"} 2\n'
-        )
+        told = requests.get(f"{running.url}/metrics", timeout=10).text
+        for line in (
+            "# HELP nextmove_webhook_requests_total Webhook calls by vendor and answer.",
+            "# TYPE nextmove_webhook_requests_total counter",
+            'nextmove_webhook_requests_total{vendor="braze",status="200"} 1',
+            'nextmove_webhook_requests_total{vendor="braze",status="401"} 1',
+            'nextmove_webhook_requests_total{vendor="unknown",status="404"} 1',
+            'nextmove_webhook_events_total{vendor="braze"} 2',
+            'nextmove_records_total{kind="webhook"} 2',
+            "nextmove_commit_seconds_count 1",
+            'nextmove_commit_seconds_bucket{le="+Inf"} 1',
+        ):
+            assert line in told.splitlines()
 
 
 class TestStart:
@@ -195,7 +205,7 @@ class TestStart:
         self, tmp_path: Path, secrets: dict[str, str]
     ) -> None:
         with pytest.raises(ConfigurationError, match="webhooks cannot be received"):
-            serve(tmp_path, secrets)
+            serve(tmp_path, [partial(Webhooks, secrets=secrets)])
 
     def test_a_log_has_one_receiver(
         self, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
@@ -259,7 +269,7 @@ class TestDurability:
         replies = [running.post("braze", {"events": [opened(i)]}, BRAZE) for i in range(20)]
         codes = [reply.status_code for reply in replies]
         assert set(codes) == {200, 503}
-        assert replies[-1].json() == {"error": "the event log cannot be written"}
+        assert replies[-1].json() == {"error": "the log cannot be written"}
         assert requests.get(f"{running.url}/health", timeout=10).status_code == 503
         resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
         assert running.post("braze", {"events": [opened(99)]}, BRAZE).status_code == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.inbound import load_log
 from decision_engine.loop import take_in
+from decision_engine.service.records import Webhook, frame
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
 
@@ -58,12 +58,22 @@ def verdict(workspace: Workspace, intent: dict[str, Any]) -> str | None:
 def unsubscribe(workspace: Workspace, external_id: str | None, email: str | None) -> None:
     """As the receiver logs it, one hour into the day."""
     at = (midnight(0) + timedelta(hours=1)).isoformat()
-    event = dict.fromkeys(("campaign_id", "message_ref", "decision_id"))
-    event |= {"event_id": f"unsubscribe {external_id}", "vendor": "iterable", "channel": "email"}
-    event |= {"event_type": "unsubscribe", "external_id": external_id, "email": email}
-    event |= {"is_machine": False, "occurred_at": at, "received_at": at}
+    event = Webhook(
+        event_id=f"unsubscribe {external_id}",
+        vendor="iterable",
+        event_type="unsubscribe",
+        external_id=external_id,
+        email=email,
+        channel="email",
+        campaign_id=None,
+        message_ref=None,
+        decision_id=None,
+        is_machine=False,
+        occurred_at=at,
+        received_at=at,
+    )
     with FramedLog(workspace.inbound_log) as log:
-        log.append([json.dumps(event).encode()])
+        log.append([frame([event])])
         log.sync()
 
 

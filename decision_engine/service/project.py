@@ -1,0 +1,19 @@
+"""The parts that a project's service has."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from decision_engine.service.app import MakePart, serve
+from decision_engine.service.webhooks import Webhooks
+from decision_engine.workspace import Workspace
+
+
+def serve_project(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    """Serve until SIGTERM or SIGINT. Raises as `serve` does, ConfigurationError for no keys."""
+    serve(workspace.inbound_log, parts_of(workspace), host=host, port=port)
+
+
+def parts_of(workspace: Workspace) -> list[MakePart]:
+    """What `nextmove.yml` asks for."""
+    return [partial(Webhooks, secrets=workspace.webhook_keys())]

@@ -1,0 +1,89 @@
+"""`POST /webhooks/<vendor>`: what ESPs tell of their messages.
+
+200 {"accepted": n}, 400 body not understood, 401 wrong token, 404 vendor not set up,
+413 body over 1 MiB, 503 the log cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from connectors.errors import ConfigurationError
+from connectors.inbound import VENDORS
+from decision_engine.service.app import LogUnavailableError, Part, Receiver, body_of
+from decision_engine.service.records import Webhook
+
+MAX_BODY = 1 << 20
+
+
+class Webhooks(Part):
+    """Checks, parses and stores webhook calls.
+
+    `secrets` has the token each vendor's calls must carry; a vendor without one is not
+    served. Raises ConfigurationError for a vendor that sends no webhooks.
+    """
+
+    def __init__(self, receiver: Receiver, secrets: Mapping[str, str]) -> None:
+        unknown = [v for v, secret in secrets.items() if v not in VENDORS or not secret]
+        if unknown:
+            raise ConfigurationError(
+                f"webhooks cannot be received from {', '.join(unknown)}",
+                f"give a token, and only for {', '.join(VENDORS)}",
+            )
+        self._receiver = receiver
+        self._secrets = secrets
+        self._requests = receiver.metrics.counter(
+            "nextmove_webhook_requests_total",
+            "Webhook calls by vendor and answer.",
+            "vendor",
+            "status",
+        )
+        self._events = receiver.metrics.counter(
+            "nextmove_webhook_events_total", "Webhook events stored durably by vendor.", "vendor"
+        )
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """One route for all vendors."""
+        return (Route("/webhooks/{vendor}", self.webhook, methods=["POST"]),)
+
+    async def webhook(self, request: Request) -> Response:
+        """Take in one call."""
+        vendor = request.path_params["vendor"]
+        known = vendor if vendor in self._secrets else "unknown"
+        try:
+            status, answer = await self._take(known, request)
+        except LogUnavailableError:
+            self._requests.add(known, "503")
+            raise
+        self._requests.add(known, str(status))
+        return JSONResponse(answer, status)
+
+    async def _take(self, vendor: str, request: Request) -> tuple[int, dict[str, Any]]:
+        if vendor not in self._secrets:
+            return 404, {"error": "no such vendor"}
+        if not VENDORS[vendor].verify(request.headers, self._secrets[vendor]):
+            return 401, {"error": "unauthorized"}
+        try:
+            body = await body_of(request, MAX_BODY)
+        except ClientDisconnect:
+            return 400, {"error": "the connection ended before the body did"}
+        if body is None:
+            return 413, {"error": f"the body is larger than {MAX_BODY} bytes"}
+        try:
+            records = [_record(e) for e in VENDORS[vendor].parse(body, datetime.now(UTC))]
+        except ValueError:
+            return 400, {"error": "the body is not a webhook of this vendor"}
+        await self._receiver.commit(records)
+        self._events.add(vendor, n=len(records))
+        return 200, {"accepted": len(records)}
+
+
+def _record(event: dict[str, Any]) -> Webhook:
+    times = {name: event[name].isoformat() for name in ("occurred_at", "received_at")}
+    return Webhook(**{**event, **times})
