@@ -90,8 +90,9 @@ def _engine(n: int, decisions: int) -> list[str]:
                 case when i % 2 = 0 then 'no_action' else 'hello' end as action,
                 case when i % 2 = 0 then '' else 'email' end as channel, 'hello' as creative,
                 'none' as incentive, true as is_promotional, 'delivery' as carried_out_by,
-                decided_at as send_at, decided_at + to_days(1) as expires_at, 1.0 as p_agent, 0.5 as p_action,
-                0.5 as propensity, 0.01 as floor, 2 as n_actions, 2 as n_eligible,
+                decided_at as send_at, decided_at + to_days(1) as expires_at,
+                1.0 as p_agent, 0.5 as p_action, 0.5 as propensity, 0.01 as floor,
+                2 as n_actions, 2 as n_eligible,
                 [0.0, 0.0] as mean, [1.0, 1.0] as sd, [0, 0] as reasons, [1.0] as x, '{{}}' as facts
             from range({decisions}) r(i)""",
         """insert into nextmove_engine.receipts by name
