@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from connectors import failpoint
 from connectors.base import Warehouse
 from decision_engine import epochs, keys
-from decision_engine.arrow import contexts_of, list_array
+from decision_engine.arrow import contexts_of
 from decision_engine.build import Progress
-from decision_engine.config import Project, hours
+from decision_engine.config import Project
 from decision_engine.decide import Candidates, arbitrate, decide, values
 from decision_engine.epochs import FEATURES, AgentInEpoch
 from decision_engine.errors import StepError
 from decision_engine.features import all_needed_columns, design
 from decision_engine.guardrails import reasons, send_at
 from decision_engine.load import load_project
-from decision_engine.policies import floor_of
+from decision_engine.record import table_of
 from decision_engine.rules import parsed
-from decision_engine.tables import DECISIONS
 from decision_engine.types import Contexts, Decisions, Epoch, Floats, Ints, Reasons
 from decision_engine.workspace import Workspace
 
@@ -60,7 +58,7 @@ def decide_all(
         if not dry_run:
             epochs.finish(workspace, warehouse, epoch)
             failpoint.hit("decide.epoch.after_finish")
-    return tally.totals(epoch, sorted(workspace.agents))
+    return tally.totals(epoch, epochs.daily_agents(workspace))
 
 
 def require_columns(workspace: Workspace, warehouse: Warehouse) -> None:
@@ -72,6 +70,8 @@ def require_audiences(
     workspace: Workspace, warehouse: Warehouse, agents: list[AgentInEpoch]
 ) -> None:
     """An audience without a single customer is a mistake until a person says otherwise."""
+    if not agents:
+        return
     counts = ", ".join(f"count(*) filter (where {parsed(a.config.audience).sql()})" for a in agents)
     found = warehouse.rows(f"select {counts} from {workspace.model(FEATURES)}")[0]
     empty = [a for a, n in zip(agents, found, strict=True) if n == 0]
@@ -98,14 +98,16 @@ def decided(
     progress: Progress,
 ) -> Iterator[pa.Table]:
     """Decisions as tables of the `decisions` schema, batch by batch, in customer order."""
+    if not agents:
+        return
     columns = ", ".join(f'"{c}"' for c in needed(workspace.project, agents))
     scan = f"select customer_id, {columns} from {workspace.model(FEATURES)} order by customer_id"
     seen = 0
     for batch in warehouse.query(scan):
         seen += batch.num_rows
-        for table in decide_batch(contexts_of(batch), agents, epoch, workspace.project):
-            if table.num_rows:
-                yield table
+        for agent, made in decide_batch(contexts_of(batch), agents, epoch, workspace.project):
+            if len(made):
+                yield table_of(made, agent, epoch)
         progress(f"{seen:,} customers")
 
 
@@ -121,10 +123,20 @@ class Audience:
 
 
 def decide_batch(
-    contexts: Contexts, agents: list[AgentInEpoch], epoch: Epoch, project: Project
-) -> Iterator[pa.Table]:
-    """All decisions for one batch of customers: arbitrate first, then one table per agent."""
-    audiences = [audience_of(contexts, agent, epoch, project) for agent in agents]
+    contexts: Contexts,
+    agents: list[AgentInEpoch],
+    epoch: Epoch,
+    project: Project,
+    *,
+    channel: str | None = None,
+    with_propensity: bool = True,
+) -> Iterator[tuple[AgentInEpoch, Decisions]]:
+    """All decisions for n customers: arbitrate among the agents first, then decide for each.
+
+    With a `channel`, nothing goes out on another one. Without `with_propensity`, p_action and
+    propensity are NaN, to be computed from the record later (`replay`); p_agent is always there.
+    """
+    audiences = [audience_of(contexts, agent, epoch, project, channel) for agent in agents]
     value = np.zeros((len(contexts), len(agents)))
     available = np.zeros((len(contexts), len(agents)), dtype=bool)
     for i, audience in enumerate(audiences):
@@ -135,17 +147,17 @@ def decide_batch(
     for i, (agent, audience) in enumerate(zip(agents, audiences, strict=True)):
         mine = winner[audience.rows] == i
         candidates = candidates_of(audience, mine, agent, epoch, project, p_agent)
-        yield table_of(decide(agent.plan, candidates), agent, epoch)
+        yield agent, decide(agent.plan, candidates, with_propensity=with_propensity)
 
 
 def audience_of(
-    contexts: Contexts, agent: AgentInEpoch, epoch: Epoch, project: Project
+    contexts: Contexts, agent: AgentInEpoch, epoch: Epoch, project: Project, channel: str | None
 ) -> Audience:
     """Who is in the audience, what is possible for them, and what the agent expects to gain."""
     rows = np.flatnonzero(parsed(agent.config.audience).holds(contexts))
     taken = contexts.take(rows)
     x = design(taken, agent.config.context)
-    codes = reasons(taken, agent.plan.catalog, project, epoch)
+    codes = reasons(taken, agent.plan.catalog, project, epoch, channel)
     gain = values(agent.plan, agent.config.policy, x, codes == 0)
     return Audience(rows, taken, x, codes, gain)
 
@@ -173,73 +185,6 @@ def candidates_of(
         p_agent=p_agent[audience.rows[mine]],
         facts={c: contexts.columns[c] for c in agent.fact_columns},
     )
-
-
-def table_of(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> pa.Table:
-    """Decisions as rows of the `decisions` table."""
-    n, actions = len(decisions), agent.plan.catalog.actions
-    chosen = [actions[i] for i in decisions.action]
-    floor_of_group = {g: floor_of(p) for g, p in agent.plan.policies.items()}
-    columns: dict[str, Any] = {
-        "decision_id": decisions.decision_ids,
-        "epoch_id": [epoch.epoch_id] * n,
-        "slot": [epoch.slot] * n,
-        "agent": [agent.name] * n,
-        "customer_id": decisions.customer_ids,
-        "decided_at": [epoch.as_of] * n,
-        "group_name": decisions.group,
-        "policy": decisions.policy,
-        "policy_version": [agent.state.version] * n,
-        "action": [a.key for a in chosen],
-        "channel": [a.channel for a in chosen],
-        "creative": [a.creative for a in chosen],
-        "incentive": [a.incentive for a in chosen],
-        "is_promotional": [a.is_promotional for a in chosen],
-        "send_at": times(decisions.send_at),
-        "expires_at": times(expiry(decisions, agent, epoch)),
-        "carried_out_by": ["delivery"] * n,
-        "p_agent": decisions.p_agent,
-        "p_action": decisions.p_action,
-        "propensity": decisions.propensity,
-        "floor": [floor_of_group[g] for g in decisions.group],
-        "n_actions": [len(actions)] * n,
-        "n_eligible": (decisions.reasons == 0).sum(axis=1),
-        "mean": list_array(decisions.mean, pa.float64()),
-        "sd": list_array(decisions.sd, pa.float64()),
-        "reasons": list_array(decisions.reasons, pa.uint8()),
-        "x": list_array(decisions.x, pa.float64()),
-        "facts": facts_json(decisions),
-    }
-    arrays = [
-        c if isinstance(c, pa.Array) else pa.array(c, type=DECISIONS.field(name).type)
-        for name, c in columns.items()
-    ]
-    return pa.Table.from_arrays(arrays, schema=DECISIONS)
-
-
-def expiry(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> Floats:
-    """Unix seconds after which a decision must not be carried out any more."""
-    decided_at = (epoch.as_of - datetime(1970, 1, 1)) / timedelta(seconds=1)
-    meant_for = np.where(np.isnan(decisions.send_at), decided_at, decisions.send_at)
-    return np.asarray(meant_for + hours(agent.config.time_to_live) * 3600.0)
-
-
-def times(seconds: Floats) -> pa.Array:
-    """Unix seconds as timestamps; NaN becomes NULL."""
-    known = ~np.isnan(seconds)
-    micros = np.where(known, seconds, 0.0) * 1e6
-    return pa.array(micros.astype(np.int64), mask=~known).cast(pa.timestamp("us"))
-
-
-def facts_json(decisions: Decisions) -> list[str]:
-    """The guardrail facts of each row as a JSON object."""
-    names = list(decisions.facts)
-    lists = [
-        [v if ok else None for v, ok in zip(c.values.tolist(), c.valid.tolist(), strict=True)]
-        for c in decisions.facts.values()
-    ]
-    encode = msgspec.json.Encoder().encode
-    return [encode(dict(zip(names, row, strict=True))).decode() for row in zip(*lists, strict=True)]
 
 
 def insert(workspace: Workspace, warehouse: Warehouse, table: pa.Table, *, is_new: bool) -> None:
@@ -292,5 +237,5 @@ def totals_of(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[
     )
     names = ("decisions", "sends", "no_action", "blocked")
     found = {agent: dict(zip(names, numbers, strict=True)) for agent, *numbers in rows}
-    agents = {name: found.get(name, empty_row()) for name in sorted(workspace.agents)}
+    agents = {name: found.get(name, empty_row()) for name in epochs.daily_agents(workspace)}
     return {"epoch_id": epoch.epoch_id, "slot": epoch.slot, "agents": agents}

@@ -47,6 +47,9 @@ SOURCES = frozenset(
 )  # fmt: skip
 """Raw tables that the dbt package can read."""
 
+EVENT_COLUMNS = dict.fromkeys(("type", "event", "page_class", "platform", "ticket_kind"), "TEXT")
+"""What the `on` of a trigger may ask of an event, with its type."""
+
 SENDERS = frozenset({"braze", "iterable"})
 """Kinds of destination that can send a message to a person."""
 
@@ -123,7 +126,11 @@ def fixed_problems(project: Project, agents: Iterable[Agent], known: Known) -> I
 
 def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
     """Problems of one agent file, given the rest of the project."""
-    yield from _rule_problems(agent.audience, ("audience",), known)
+    yield from _rule_problems(agent.audience, ("audience",), known.columns)
+    for i, trigger in enumerate(agent.triggers):
+        yield from _rule_problems(trigger.on, ("triggers", i, "on"), EVENT_COLUMNS)
+        if trigger.when is not None:
+            yield from _rule_problems(trigger.when, ("triggers", i, "when"), known.columns)
     for i, action in enumerate(agent.actions):
         yield from _action_problems(action, ("actions", i), known)
     yield from _repeated_actions(agent, known)
@@ -139,16 +146,16 @@ def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
     yield from _agent_fixed_problems(agent, known)
 
 
-def _rule_problems(rule: str, where: Where, known: Known) -> Iterator[Problem]:
+def _rule_problems(rule: str, where: Where, columns: Mapping[str, str] | None) -> Iterator[Problem]:
     try:
-        compile_rule(rule, known.columns)
+        compile_rule(rule, columns)
     except RuleError as error:
         yield where, str(error)
 
 
 def _action_problems(action: AgentAction, where: Where, known: Known) -> Iterator[Problem]:
     if action.eligible_if is not None:
-        yield from _rule_problems(action.eligible_if, (*where, "eligible_if"), known)
+        yield from _rule_problems(action.eligible_if, (*where, "eligible_if"), known.columns)
     if known.creatives is not None and action.creative not in known.creatives:
         yield (*where, "creative"), unknown("creative", action.creative, known.creatives)
     if known.project is not None:

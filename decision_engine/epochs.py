@@ -17,7 +17,7 @@ from decision_engine.config import Agent, Group, Policy, hours
 from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
-from decision_engine.guardrails import columns_of
+from decision_engine.guardrails import MAX_PROFILE_AGE, columns_of
 from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of
 from decision_engine.state import DEFAULT_PRECISION, PolicyState, load, save
 from decision_engine.tables import EPOCHS, POLICY_STATES
@@ -25,8 +25,6 @@ from decision_engine.types import Catalog, Epoch, Ints
 from decision_engine.workspace import Workspace
 
 FEATURES = "dim_customer_features"
-MAX_PROFILE_AGE = timedelta(hours=48)
-"""Profiles older than this are no ground for a decision, nor for a send."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,17 @@ def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
 def freeze(
     workspace: Workspace, warehouse: Warehouse, epoch: Epoch, *, is_new: bool
 ) -> list[AgentInEpoch]:
-    """All agents with the states they use in this epoch, in the order of their names."""
+    """The daily agents with the states they use in this epoch, in the order of their names."""
     pinned = {} if is_new else _pinned_versions(workspace, warehouse, epoch)
     return [
-        _agent(workspace, warehouse, name, pinned.get(name)) for name in sorted(workspace.agents)
+        in_epoch(workspace, name, read_state(workspace, warehouse, name, pinned.get(name)))
+        for name in daily_agents(workspace)
     ]
+
+
+def daily_agents(workspace: Workspace) -> list[str]:
+    """The agents that the batch decides for, sorted: those without triggers."""
+    return sorted(name for name, agent in workspace.agents.items() if not agent.triggers)
 
 
 def _pinned_versions(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, str]:
@@ -134,12 +138,10 @@ def _pinned_versions(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -
     return {name: a["policy_version"] for name, a in json.loads(text)["agents"].items()}
 
 
-def _agent(
-    workspace: Workspace, warehouse: Warehouse, name: str, version: str | None
-) -> AgentInEpoch:
+def in_epoch(workspace: Workspace, name: str, state: PolicyState | None) -> AgentInEpoch:
+    """One agent with a learned state; from its prior when there is none that fits."""
     agent, catalog = workspace.agents[name], workspace.catalog(name)
     groups = agent.groups or workspace.project.groups
-    state = read_state(workspace, warehouse, name, version)
     if state is None or state.features != feature_names(agent.context):
         # What was learned of other features says nothing about these.
         state = initial_state(agent, catalog)

@@ -19,6 +19,7 @@ from decision_engine.types import NO_ACTION, Reason
 REASON_TEXT: Mapping[Reason, str] = {
     Reason.ELIGIBLE: "it is possible",
     Reason.KILL_SWITCH: "everything is stopped by the kill switch",
+    Reason.STALE_PROFILE: "what is known of the customer is too old",
     Reason.SUPPRESSED: "the customer objected to messages or was erased",
     Reason.NO_CONSENT: "there is no consent for the channel",
     Reason.UNREACHABLE: "there is no address for the channel",
@@ -27,6 +28,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.UNKNOWN_ZONE: "the customer's time zone is not known",
     Reason.QUIET_HOURS: "it would arrive in quiet hours on the customer's clock",
     Reason.FREQUENCY_CAP: "the customer has had as many messages as the caps allow",
+    Reason.OTHER_CHANNEL: "another channel was asked for",
 }
 """Each reason as the end of a sentence: "ruled out because ..."."""
 

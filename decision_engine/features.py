@@ -38,7 +38,7 @@ def design(contexts: Contexts, context: Sequence[ContextFeature]) -> Floats:
 
 def needed_columns(agent: Agent, catalog: Catalog, project: Project) -> tuple[str, ...]:
     """Columns of dim_customer_features that deciding for this agent reads, sorted."""
-    rules = [agent.audience, *(a.eligible_if for a in catalog.actions if a.eligible_if)]
+    rules = [agent.audience, *(t.when for t in agent.triggers if t.when)]
     of_rules = {column for text in rules for column in parsed(text).columns}
     of_context = {feature.column for feature in agent.context}
     return tuple(sorted(of_rules | of_context | columns_of(catalog, project)))

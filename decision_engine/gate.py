@@ -13,12 +13,10 @@ from typing import Any
 
 from connectors.base import Warehouse
 from connectors.journal import Journal
-from decision_engine.epochs import FEATURES, MAX_PROFILE_AGE
+from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import at_send, columns_of
 from decision_engine.inbound import fresh_refusals
 from decision_engine.workspace import Workspace
-
-STALE = "stale_profiles"
 
 
 class Gate:
@@ -34,15 +32,13 @@ class Gate:
         self.workspace = workspace
         self.journal = journal
         self.profiles = _profiles(workspace, warehouse, customer_ids)
-        oldest = min((p["as_of"] for p in self.profiles.values()), default=datetime.max)
+        oldest = min(map(_built, self.profiles.values()), default=datetime.max)
         self.refused_ids = fresh_refusals(workspace, warehouse, oldest)
         self.refusals = _by_customer(workspace, warehouse, self.refused_ids)
 
     def __call__(self, intent: Mapping[str, Any], now: datetime) -> str | None:
         """None to send, or the reason to skip."""
         profile = self.profiles.get(intent["customer_id"])
-        if profile is not None and now - profile["as_of"] > MAX_PROFILE_AGE:
-            return STALE
         fresh = self.fresh(intent, profile) if profile is not None else None
         return at_send(intent, fresh, self.workspace.project, now, self.workspace.is_stopped)
 
@@ -52,11 +48,17 @@ class Gate:
         by_id = self.refused_ids.get(intent["external_id"], set())
         for channel in by_id | self.refusals.get(intent["customer_id"], set()):
             facts[f"consent_{channel}"] = False
-        for send in self.journal.recent_sends(intent["customer_id"], facts.pop("as_of")):
+        for send in self.journal.recent_sends(intent["customer_id"], _built(profile)):
             for name in _counters(send.channel):
                 if facts.get(name) is not None:
                     facts[name] += 1
         return facts
+
+
+def _built(profile: Mapping[str, Any]) -> datetime:
+    """When a profile was built; what is fresher than one of unknown age is everything."""
+    built: datetime | None = profile["as_of"]
+    return built or datetime.min
 
 
 def _counters(channel: str) -> list[str]:
@@ -87,7 +89,7 @@ def _profiles(
     wanted = {
         c for a in workspace.agents for c in columns_of(workspace.catalog(a), workspace.project)
     }
-    names = ["customer_id", "as_of", *sorted(wanted)]
+    names = ["customer_id", *sorted(wanted)]
     columns = ", ".join(f'"{n}"' for n in names)
     rows = warehouse.rows(
         f"select {columns} from {workspace.model(FEATURES)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ from decision_engine.types import (
     Reason,
     Reasons,
     column_of,
+    seconds_of,
 )
 
 REASON_NAMES: Mapping[int, str] = {reason.value: reason.name.lower() for reason in Reason}
@@ -39,18 +40,25 @@ REASON_NAMES: Mapping[int, str] = {reason.value: reason.name.lower() for reason 
 ADDRESS = {"email": "has_email", "push": "has_push", "sms": "has_phone"}
 """Channel -> the column that says a person can be reached on it."""
 
+MAX_PROFILE_AGE = timedelta(hours=48)
+"""Profiles older than this are no ground for a decision, nor for a send."""
+
 EXPIRED, UNKNOWN_PERSON = "expired", "unknown_person"
 """Reasons that only the send boundary has."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the guardrails look at. `contexts` has n people, `catalog` k actions."""
+    """What the guardrails look at. `contexts` has n people, `catalog` k actions.
+
+    `channel` is the only one that was asked for; None when any will do.
+    """
 
     contexts: Contexts
     catalog: Catalog
     project: Project
     epoch: Epoch
+    channel: str | None = None
 
     @cached_property
     def times(self) -> SendTimes:
@@ -99,6 +107,13 @@ def kill_switch(scene: Scene) -> Bools:
     """Everything stops."""
     stopped = np.full(len(scene.contexts), scene.epoch.kill_switch)
     return _outer(stopped, scene.messages)
+
+
+def stale_profile(scene: Scene) -> Bools:
+    """Nobody is written to on the ground of a profile that is too old, or of unknown age."""
+    built = scene.column("as_of")
+    oldest = seconds_of(scene.epoch.as_of) - MAX_PROFILE_AGE.total_seconds()
+    return _outer(~(built.valid & (built.values >= oldest)), scene.messages)
 
 
 def suppression(scene: Scene) -> Bools:
@@ -154,6 +169,12 @@ def frequency_caps(scene: Scene) -> Bools:
     return blocked
 
 
+def other_channel(scene: Scene) -> Bools:
+    """Who asks for one channel is answered with that channel, or with nothing."""
+    other = scene.where(lambda a: scene.channel not in (None, a.channel))
+    return _outer(np.ones(len(scene.contexts), dtype=bool), other)
+
+
 def cap_column(cap: Cap) -> str:
     """The column that counts what a cap limits: `sends_7d`, `email_sends_1d`."""
     return f"sends_{cap.days}d" if cap.channel is None else f"{cap.channel}_sends_{cap.days}d"
@@ -174,6 +195,7 @@ def _per_channel(scene: Scene, column_name: Callable[[str], str]) -> Bools:
 
 GUARDRAILS: Mapping[Reason, Guardrail] = {
     Reason.KILL_SWITCH: kill_switch,
+    Reason.STALE_PROFILE: stale_profile,
     Reason.SUPPRESSED: suppression,
     Reason.NO_CONSENT: consent,
     Reason.UNREACHABLE: reachability,
@@ -182,15 +204,23 @@ GUARDRAILS: Mapping[Reason, Guardrail] = {
     Reason.UNKNOWN_ZONE: unknown_zone,
     Reason.QUIET_HOURS: quiet_hours,
     Reason.FREQUENCY_CAP: frequency_caps,
+    Reason.OTHER_CHANNEL: other_channel,
 }
 
 
-def reasons(contexts: Contexts, catalog: Catalog, project: Project, epoch: Epoch) -> Reasons:
+def reasons(
+    contexts: Contexts,
+    catalog: Catalog,
+    project: Project,
+    epoch: Epoch,
+    channel: str | None = None,
+) -> Reasons:
     """(n, k) uint8 `Reason` codes: 0 where the action is possible, else the first guardrail.
 
+    With a `channel`, only its actions (and no_action) are possible.
     Raises MissingColumnError when a column that a guardrail needs was not read.
     """
-    scene = Scene(contexts, catalog, project, epoch)
+    scene = Scene(contexts, catalog, project, epoch, channel)
     codes = np.zeros((len(contexts), len(catalog)), dtype=np.uint8)
     for reason, guardrail in GUARDRAILS.items():
         codes[(codes == Reason.ELIGIBLE) & guardrail(scene)] = reason
@@ -207,7 +237,7 @@ def send_at(contexts: Contexts, catalog: Catalog, epoch: Epoch) -> Floats:
 def columns_of(catalog: Catalog, project: Project) -> set[str]:
     """Columns the guardrails read for these actions."""
     channels = {a.channel for a in catalog.actions if a.channel}
-    fixed = {"is_suppressed", "has_open_complaint", "time_zone"}
+    fixed = {"as_of", "is_suppressed", "has_open_complaint", "time_zone"}
     caps = {cap_column(cap) for cap in project.caps}
     rules = {a.eligible_if for a in catalog.actions if a.eligible_if}
     of_rules = {column for text in rules for column in parsed(text).columns}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple
 
@@ -32,14 +32,16 @@ class Reason(IntEnum):
 
     ELIGIBLE = 0
     KILL_SWITCH = 1
-    SUPPRESSED = 2
-    NO_CONSENT = 3
-    UNREACHABLE = 4
-    OPEN_COMPLAINT = 5
-    NOT_ELIGIBLE = 6
-    UNKNOWN_ZONE = 7
-    QUIET_HOURS = 8
-    FREQUENCY_CAP = 9
+    STALE_PROFILE = 2
+    SUPPRESSED = 3
+    NO_CONSENT = 4
+    UNREACHABLE = 5
+    OPEN_COMPLAINT = 6
+    NOT_ELIGIBLE = 7
+    UNKNOWN_ZONE = 8
+    QUIET_HOURS = 9
+    FREQUENCY_CAP = 10
+    OTHER_CHANNEL = 11
 
 
 class Column(NamedTuple):
@@ -157,12 +159,19 @@ class Decisions:
         return len(self.customer_ids)
 
 
+def seconds_of(moment: datetime) -> float:
+    """Unix seconds of a moment; one without a zone is UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def column_of(values: Sequence[Any]) -> Column:
     """A Column from Python values; None becomes invalid. Handy in tests and for one row."""
     valid = np.array([v is not None for v in values], dtype=bool)
     present = [v for v in values if v is not None]
     if all(isinstance(v, bool) for v in present):
         data: NDArray[Any] = np.array([bool(v) for v in values], dtype=bool)
+    elif present and all(isinstance(v, datetime) for v in present):
+        data = np.array([0.0 if v is None else seconds_of(v) for v in values])
     elif all(isinstance(v, int | float) for v in present):
         data = np.array([np.nan if v is None else float(v) for v in values], dtype=np.float64)
     else:

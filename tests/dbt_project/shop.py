@@ -160,8 +160,8 @@ def fill(path: Path) -> None:
             for e, w, p in (("order", 0.01, "dollar"), ("click", 0.1, "event"))
         ],
         "nextmove_engine.decisions": [
-            decision(1, ANN_BEFORE, at(6, 12), reasons=[0, 9], action="hello", channel="email"),
-            decision(2, ANN, at(30, 6), action="no_action", channel="", reasons=[0, 3]),
+            decision(1, ANN_BEFORE, at(6, 12), reasons=[0, 10], action="hello", channel="email"),
+            decision(2, ANN, at(30, 6), action="no_action", channel="", reasons=[0, 4]),
         ],
         "nextmove_engine.receipts": [
             {

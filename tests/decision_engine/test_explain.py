@@ -67,7 +67,7 @@ RECORD: dict[str, Any] = {
     "floor": 0.01,
     "mean": [0.02, 0.14, 0.11, 0.3],
     "sd": [0.01, 0.05, 0.06, 0.2],
-    "reasons": [0, 0, 0, 9],
+    "reasons": [0, 0, 0, 10],
     "x": [float(np.log1p(75)), 0.125, 0.0, 1.0],
     "facts": {"time_zone": "America/New_York", "tier": "gold", "sends_7d": 3, "sends_1d": 0},
 }
@@ -123,7 +123,7 @@ def test_doing_nothing() -> None:
 
 
 def test_nothing_else_was_possible() -> None:
-    found = text(action="no_action", send_at=None, reasons=[0, 2, 2, 2], p_action=1.0)
+    found = text(action="no_action", send_at=None, reasons=[0, 3, 3, 3], p_action=1.0)
     assert "Possible: nothing but doing nothing, out of 4 moves." in found
     assert "Why this one: it was the only move that was possible." in found
     assert "Ruled out: 3 moves (email ideas, sms hello), because the customer objected" in found
@@ -163,7 +163,7 @@ def test_every_reason_has_a_sentence(reason: Reason) -> None:
 
 
 def test_reasons_are_told_in_the_order_of_the_guardrails() -> None:
-    found = text(reasons=[0, 0, 9, 3])
+    found = text(reasons=[0, 0, 10, 4])
     assert found.index(REASON_TEXT[Reason.NO_CONSENT]) < found.index("caps allow")
 
 
@@ -192,5 +192,5 @@ def test_a_creative_that_was_taken_away_is_named_by_its_name() -> None:
 def test_many_names_are_cut_short() -> None:
     many = [*ACTIONS, *(action(f"k{i}", "push", f"p{i}", "none", 9) for i in range(6))]
     plan = {**PLAN, "agents": {"win_back": {**PLAN["agents"]["win_back"], "actions": many}}}
-    record = {**RECORD, "reasons": [0, 0, 0, 0] + [3] * 6, "mean": [0.0] * 10, "sd": [1.0] * 10}
+    record = {**RECORD, "reasons": [0, 0, 0, 0] + [4] * 6, "mean": [0.0] * 10, "sd": [1.0] * 10}
     assert "(push p0, push p1, push p2, push p3, 2 more)" in explain(record, plan, CREATIVES).text

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from decision_engine.config import Cap, Destination, Group, Project, QuietHours, Warehouse
 from decision_engine.errors import MissingColumnError
-from decision_engine.guardrails import REASON_NAMES, at_send, columns_of, reasons, send_at
+from decision_engine.guardrails import (
+    MAX_PROFILE_AGE,
+    REASON_NAMES,
+    at_send,
+    columns_of,
+    reasons,
+    send_at,
+)
 from decision_engine.send_times import zone_of
 from decision_engine.types import Action, Catalog, Contexts, Epoch, Reason, column_of
 
@@ -28,6 +35,7 @@ GOLD = Action("gold", "email", eligible_if="tier = 'gold'")
 CATALOG = Catalog((NONE, PROMO, TIP, PUSH, SMS, SORRY, GOLD))
 
 PERSON: Mapping[str, Any] = {
+    "as_of": NOON,
     "is_suppressed": False,
     "has_open_complaint": False,
     "consent_email": True, "consent_push": True, "consent_sms": True,
@@ -114,6 +122,12 @@ def blocks(reason: str, *actions: str) -> dict[str, str]:
         ({"time_zone": "America"}, blocks("unknown_zone", *MESSAGES)),
         ({"time_zone": "Factory"}, blocks("unknown_zone", *MESSAGES)),
         ({"time_zone": "Asia/Tokyo"}, blocks("quiet_hours", *MESSAGES)),
+        ({"as_of": NOON - MAX_PROFILE_AGE}, NO_CASE),
+        (
+            {"as_of": NOON - MAX_PROFILE_AGE - timedelta(seconds=1)},
+            dict.fromkeys(MESSAGES, "stale_profile"),
+        ),
+        ({"as_of": None}, dict.fromkeys(MESSAGES, "stale_profile")),
     ],
 )
 def test_what_one_fact_blocks(change: dict[str, Any], expected: dict[str, str]) -> None:
@@ -124,7 +138,22 @@ def test_the_kill_switch_stops_every_message_and_nothing_else() -> None:
     assert blocked({}, moment=epoch(kill_switch=True)) == dict.fromkeys(MESSAGES, "kill_switch")
 
 
+def test_who_asks_for_one_channel_gets_no_other() -> None:
+    asked = {
+        channel: reasons(people({}), CATALOG, project(), epoch(), channel)[0]
+        for channel in (None, "email", "push", "fax")
+    }
+    other = {c: [int(code) == Reason.OTHER_CHANNEL for code in found] for c, found in asked.items()}
+    assert not any(other[None])
+    assert other["email"] == [a in (PUSH, SMS) for a in CATALOG.actions]
+    # A reason that was there before stays the reason.
+    assert other["push"] == [a in (PROMO, TIP, SMS, GOLD) for a in CATALOG.actions]
+    assert not (asked["fax"][1:] == Reason.ELIGIBLE).any()
+    assert asked["fax"][0] == Reason.ELIGIBLE
+
+
 LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("stale_profile", {"as_of": None}),
     ("suppressed", {"is_suppressed": True}),
     ("no_consent", {"consent_email": False}),
     ("unreachable", {"has_email": False}),
@@ -132,6 +161,7 @@ LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("not_eligible", {"tier": "bronze"}),
     ("unknown_zone", {"time_zone": "nowhere"}),
     ("frequency_cap", {"sends_1d": 9}),
+    ("other_channel", {}),
 )
 STEEP = Action("steep", "email", is_promotional=True, eligible_if="tier = 'gold'")
 
@@ -140,7 +170,7 @@ STEEP = Action("steep", "email", is_promotional=True, eligible_if="tier = 'gold'
 def test_the_first_guardrail_is_the_reason(step: int) -> None:
     change = {k: v for _, facts in LADDER[step:] for k, v in facts.items()}
     catalog = Catalog((NONE, STEEP))
-    code = reasons(people(change), catalog, project(), epoch())[0, 1]
+    code = reasons(people(change), catalog, project(), epoch(), "push")[0, 1]
     assert REASON_NAMES[int(code)] == LADDER[step][0]
 
 
@@ -184,6 +214,7 @@ rows = st.fixed_dictionaries(
             ["Europe/London", "America/New_York", "Asia/Tokyo", None, "x"]
         ),
         "tier": st.sampled_from(["gold", "silver", None]),
+        "as_of": st.sampled_from([NOON, NOON - timedelta(hours=49), None]),
     }
 )
 
@@ -293,7 +324,8 @@ def test_unknown_zones_have_no_send_time() -> None:
     ],
 )
 def test_quiet_hours_on_the_persons_clock(zone: str, as_of: str, is_quiet: bool) -> None:
-    found = blocked({"time_zone": zone}, moment=epoch(datetime.fromisoformat(as_of)))
+    moment = datetime.fromisoformat(as_of)
+    found = blocked({"time_zone": zone, "as_of": moment}, moment=epoch(moment))
     assert (found.get("promo") == "quiet_hours") is is_quiet
 
 
@@ -301,7 +333,7 @@ def test_an_hour_that_the_clocks_skip_is_judged_by_what_the_clock_then_shows() -
     """02:00 does not exist in New York on 8 March 2026; the message would leave at 03:00."""
     catalog = Catalog((NONE, Action("a", "email", send_hour=2)))
     night = epoch(datetime(2026, 3, 8, 5, 0))
-    row = people({"time_zone": NEW_YORK})
+    row = people({"time_zone": NEW_YORK, "as_of": night.as_of})
     for quiet, code in ((QuietHours(2, 3), Reason.QUIET_HOURS), (QuietHours(3, 4), 0)):
         assert reasons(row, catalog, project(quiet), night)[0, 1] == code
 
@@ -345,6 +377,8 @@ INTENT = {
         ({"sms_sends_7d": 5}, NOON, None),
         ({"time_zone": None}, NOON, "unknown_zone"),
         ({"time_zone": "Asia/Tokyo"}, NOON, "quiet_hours"),
+        ({"as_of": NOON - timedelta(hours=49)}, NOON, "stale_profile"),
+        ({"as_of": None}, NOON, "stale_profile"),
         ({}, NOON.replace(hour=7, minute=59), "quiet_hours"),
         ({}, NOON.replace(hour=8), None),
         ({}, NOON.replace(minute=59, second=59), None),

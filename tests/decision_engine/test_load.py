@@ -158,6 +158,14 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
          "agents/hello.yml:3: policy.actions[0]: unknown action 'email.note.none.h10'; known:"),
         (HELLO, "goal: Say hello", "goal: a\ngroups: [{name: treatment, share: 0.5}]",
          "agents/hello.yml:3: groups: shares sum to 0.5; they must sum to 1"),
+        (HELLO, "goal: Say hello", "goal: a\ntriggers: [{on: \"page = 'price'\"}]",
+         "agents/hello.yml:3: triggers[0].on: character 1: unknown column 'page'; known: event,"),
+        (HELLO, "goal: Say hello", "goal: a\ntriggers:\n  - {on: type}",
+         "agents/hello.yml:4: triggers[0].on: must be true or false, but this is a text"),
+        (HELLO, "goal: Say hello", "goal: a\ntriggers:\n  - {on: event = 'A', when: order > 1}",
+         "agents/hello.yml:4: triggers[0].when: character"),
+        (HELLO, "goal: Say hello", "goal: a\ntriggers:\n  - on: event = 'A'\n    when: tier > 1",
+         "agents/hello.yml:5: triggers[0].when: character 1: tier is a text and 1 is a number"),
         (HELLO, "agent: hello", "agent: Hello",
          "agents/hello.yml:1: agent: 'Hello': Expected 'str' matching regex"),
         (HELLO, "agent: hello", "agent: Hello", "(lower-case snake case)"),
@@ -315,3 +323,13 @@ def test_schemas_name_every_field_of_the_template(tmp_path: Path) -> None:
         known = set(schema["$defs"][kind.title()]["properties"])
         for path in tmp_path.glob(pattern):
             assert set(yaml.safe_load(path.read_text())) <= known
+
+
+def test_triggers_are_read_with_what_they_need(folder: Callable[..., Path]) -> None:
+    fields = ("type", "event", "page_class", "platform", "ticket_kind")
+    on = " or ".join(f"{field} = 'x'" for field in fields)
+    trigger = f'goal: a\ntriggers: [{{on: "{on}", when: "opens_2d > 1"}}]'
+    project, agents, creatives = load_project(folder((HELLO, "goal: Say hello", trigger)), COLUMNS)
+    assert agents["hello"].triggers[0].on == on
+    catalog = catalog_of(agents["hello"], creatives, project.incentives)
+    assert "opens_2d" in needed_columns(agents["hello"], catalog, project)

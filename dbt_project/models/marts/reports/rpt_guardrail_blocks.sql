@@ -1,7 +1,7 @@
 {#- The codes are those of the decision log. -#}
 {% set reasons = [
-    'kill_switch', 'suppressed', 'no_consent', 'unreachable', 'open_complaint',
-    'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap'
+    'kill_switch', 'stale_profile', 'suppressed', 'no_consent', 'unreachable', 'open_complaint',
+    'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel'
 ] %}
 
 with decisions as (

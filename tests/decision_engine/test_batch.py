@@ -1,0 +1,265 @@
+"""n rows at a time or one at a time: the same functions, the same decisions, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decision_engine import epochs
+from decision_engine.arrow import contexts_of
+from decision_engine.batch import decide_all, decide_batch, decided, needed
+from decision_engine.config import Trigger
+from decision_engine.epochs import AgentInEpoch, in_epoch
+from decision_engine.features import feature_names
+from decision_engine.learn import learn
+from decision_engine.policies import kind_of
+from decision_engine.record import rows_of, table_of
+from decision_engine.replay import Records, replay
+from decision_engine.row import Layout, Row
+from decision_engine.scaffold import init
+from decision_engine.testing import sample_rewards
+from decision_engine.types import Contexts, Decisions, Epoch, Reason, seconds_of
+from decision_engine.workspace import Workspace
+from tests.end_to_end.bench_decide import AS_OF, PROFILES
+
+CUSTOMERS = 300
+EPOCH = Epoch("e", "2026-03-02", AS_OF, "bench", "digest")
+GAPS = (
+    "as_of = as_of - interval 3 day where hash(customer_id, 4) % 20 = 0",
+    "time_zone = null where hash(customer_id, 5) % 20 = 0",
+    "consent_email = null where hash(customer_id, 6) % 20 = 0",
+    "sends_7d = null where hash(customer_id, 7) % 20 = 0",
+    "avg_order_cents = null where hash(customer_id, 8) % 20 = 0",
+    "is_suppressed = true where hash(customer_id, 9) % 20 = 0",
+    "has_email = false where hash(customer_id, 10) % 20 = 0",
+    "turn = 0",
+)
+
+
+class Shop:
+    """A project with built profiles, some of them with gaps, and agents that have learned."""
+
+    def __init__(self, folder: Path) -> None:
+        init(folder, "bench", salt="bench-salt-0123456789")
+        self.workspace = Workspace.open(folder)
+        self.project = self.workspace.project
+        table = self.workspace.model(epochs.FEATURES)
+        with self.workspace.warehouse() as warehouse:
+            warehouse.rows("create schema nextmove")
+            warehouse.rows(PROFILES.format(n=CUSTOMERS))
+            for gap in GAPS:
+                warehouse.rows(f"update {table} set {gap}")
+            self.types = warehouse.columns(table) or {}
+            self.profiles = pa.Table.from_batches(
+                warehouse.query(f"select * from {table} order by customer_id")
+            ).combine_chunks()
+        self.agents = [self.agent(name) for name in epochs.daily_agents(self.workspace)]
+        names = ["customer_id", *needed(self.project, self.agents)]
+        self.contexts = contexts_of(self.profiles.select(names).to_batches()[0])
+
+    def agent(self, name: str) -> AgentInEpoch:
+        """An agent with a state learned of random rewards."""
+        agent, actions = self.workspace.agents[name], self.workspace.catalog(name).keys
+        features = feature_names(agent.context)
+        rng = np.random.default_rng(len(name))
+        rewards = replace(
+            sample_rewards(rng, 600, len(actions)), x=rng.normal(size=(600, len(features)))
+        )
+        state = learn(
+            None, [rewards], agent=name, policy=kind_of(agent.policy), actions=actions,
+            features=features, as_of=10 * 86_400.0,
+        )  # fmt: skip
+        return in_epoch(self.workspace, name, state)
+
+    def decide(self, contexts: Contexts, **options: Any) -> list[tuple[AgentInEpoch, Decisions]]:
+        """Decisions of the agents that have any."""
+        made = decide_batch(contexts, self.agents, EPOCH, self.project, **options)
+        return [(agent, decisions) for agent, decisions in made if len(decisions)]
+
+    def rows(self, contexts: Contexts, **options: Any) -> list[dict[str, Any]]:
+        """The same as rows, by customer."""
+        made = self.decide(contexts, **options)
+        rows = [row for agent, decisions in made for row in rows_of(decisions, agent, EPOCH)]
+        return sorted(rows, key=lambda row: str(row["customer_id"]))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("batch") / "shop")
+
+
+def exact(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Rows as text that differs when a single bit does, and in which NaN equals itself."""
+    return [repr(dict(row)) for row in rows]
+
+
+def one_row(shop: Shop, at: int) -> Row:
+    values = {name: shop.profiles[name][at].as_py() for name in shop.types}
+    return Row(Layout(shop.types), values["customer_id"], values)
+
+
+# --- one row and n rows ---
+
+
+def test_there_is_something_to_compare(shop: Shop) -> None:
+    rows = shop.rows(shop.contexts)
+    assert len(rows) > 150
+    assert len({row["action"] for row in rows}) > 15
+    assert {row["agent"] for row in rows} == {a.name for a in shop.agents}
+    assert {row["group_name"] for row in rows} == {g.name for g in shop.project.groups}
+    assert len({row["p_agent"] for row in rows}) > 1
+    codes = {code for row in rows for code in row["reasons"]}
+    assert codes >= set(Reason) - {Reason.KILL_SWITCH, Reason.OTHER_CHANNEL, Reason.QUIET_HOURS}
+
+
+def test_one_at_a_time_is_the_batch_bit_for_bit(shop: Shop) -> None:
+    whole = shop.rows(shop.contexts, with_propensity=False)
+    alone = [
+        row
+        for i in range(len(shop.contexts))
+        for row in shop.rows(shop.contexts.take(np.array([i])), with_propensity=False)
+    ]
+    assert exact(alone) == exact(whole)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, CUSTOMERS - 1), max_size=5), st.sampled_from([None, "email", "sms"]))
+def test_any_split_is_the_batch_bit_for_bit(
+    shop: Shop, cuts: list[int], channel: str | None
+) -> None:
+    whole = shop.rows(shop.contexts, channel=channel, with_propensity=False)
+    parts = np.split(np.arange(CUSTOMERS), sorted(cuts))
+    found = [
+        row
+        for part in parts
+        for row in shop.rows(shop.contexts.take(part), channel=channel, with_propensity=False)
+    ]
+    assert exact(found) == exact(whole)
+
+
+def test_a_row_of_values_decides_as_the_scan_does(shop: Shop) -> None:
+    whole = {row["customer_id"]: row for row in shop.rows(shop.contexts)}
+    for at in range(0, CUSTOMERS, 9):
+        row = one_row(shop, at)
+        expected = whole.get(row.contexts.customer_ids[0])
+        assert exact(shop.rows(row.contexts)) == exact([expected] if expected else [])
+
+
+# --- the record ---
+
+
+def test_rows_are_those_of_the_table(shop: Shop) -> None:
+    for lazy in (False, True):
+        for agent, made in shop.decide(shop.contexts, with_propensity=not lazy):
+            table = table_of(made, agent, EPOCH, "caller")
+            assert exact(rows_of(made, agent, EPOCH, "caller")) == exact(table.to_pylist())
+            assert table["propensity"].null_count == (len(made) if lazy else 0)
+            assert set(table["carried_out_by"].to_pylist()) == {"caller"}
+            assert all(math.isfinite(p) for p in table["p_agent"].to_pylist())
+
+
+def test_a_propensity_that_was_left_out_is_computed_from_the_record(shop: Shop) -> None:
+    eager = {row["decision_id"]: row for row in shop.rows(shop.contexts)}
+    for row in shop.rows(shop.contexts, with_propensity=False):
+        (agent,) = (a for a in shop.agents if a.name == row["agent"])
+        if row["group_name"] == "treatment":
+            again = replay(
+                Records(
+                    [row["decision_id"]], agent.plan.catalog.keys, row["policy"], row["floor"],
+                    np.array([row["mean"]]), np.array([row["sd"]]),
+                    np.array([row["reasons"]], dtype=np.uint8), np.array([row["p_agent"]]),
+                )
+            )  # fmt: skip
+            assert abs(again.propensity[0] - eager[row["decision_id"]]["propensity"]) <= 1e-12
+
+
+def test_one_channel_was_asked_for(shop: Shop) -> None:
+    rows = shop.rows(shop.contexts, channel="push")
+    assert {row["channel"] for row in rows} == {"", "push"}
+    assert {row["customer_id"] for row in rows} == {
+        row["customer_id"] for row in shop.rows(shop.contexts)
+    }
+    assert any(Reason.OTHER_CHANNEL in row["reasons"] for row in rows)
+
+
+# --- a row that is kept up to date ---
+
+
+def test_a_row_holds_what_a_scan_would(shop: Shop) -> None:
+    scanned = contexts_of(shop.profiles.to_batches()[0])
+    for at in (0, 7, 150):
+        contexts = one_row(shop, at).contexts
+        assert contexts.customer_ids[0] == scanned.customer_ids[at]
+        assert set(contexts.columns) == set(scanned.columns)
+        for name, column in contexts.columns.items():
+            expected = scanned.columns[name]
+            assert column.valid[0] == expected.valid[at], name
+            assert column.values[0] == expected.values[at], name
+            assert column.values.dtype == expected.values.dtype, name
+
+
+def test_a_value_that_is_set_is_seen_at_once(shop: Shop) -> None:
+    row = one_row(shop, 0)
+    columns = row.contexts.columns
+    for name, value in {
+        "orders_count": 41,
+        "tier": "gold",
+        "consent_sms": True,
+        "as_of": 7.0,
+    }.items():
+        for given_value in (None, value, value):
+            row.set(name, given_value)
+            assert columns[name].valid[0] == (given_value is not None)
+        assert columns[name].values[0] == value
+    with pytest.raises(KeyError, match="no_such_column"):
+        row.set("no_such_column", 1)
+
+
+def test_a_time_may_be_text_and_what_is_not_given_is_null() -> None:
+    layout = Layout({"as_of": "TIMESTAMP", "tier": "VARCHAR", "visits": "BIGINT"})
+    row = Row(layout, "c", {"as_of": "2026-03-02T06:00:00Z"})
+    assert row.contexts.columns["as_of"].values[0] == seconds_of(AS_OF)
+    assert not row.contexts.columns["tier"].valid[0]
+    assert not row.contexts.columns["visits"].valid[0]
+
+
+# --- agents with triggers ---
+
+
+def with_triggers(workspace: Workspace, names: Iterable[str]) -> Workspace:
+    """The same project, with triggers for some agents."""
+    trigger = (Trigger("page_class = 'price'"),)
+    changed = {n: msgspec.structs.replace(workspace.agents[n], triggers=trigger) for n in names}
+    return replace(workspace, agents={**workspace.agents, **changed})
+
+
+def test_agents_with_triggers_are_not_decided_daily(shop: Shop) -> None:
+    names = sorted(shop.workspace.agents)
+    left = with_triggers(shop.workspace, names[:1])
+    found = decide_all(left, AS_OF, dry_run=True)["agents"]
+    assert list(found) == names[1:]
+    assert all(row["decisions"] for row in found.values())
+
+
+def test_a_project_of_triggers_only_decides_nothing_daily(shop: Shop) -> None:
+    none = with_triggers(shop.workspace, shop.workspace.agents)
+    assert epochs.daily_agents(none) == []
+    tomorrow = AS_OF + timedelta(days=1)
+    first = decide_all(none, tomorrow)
+    assert first["agents"] == {}
+    assert decide_all(none, tomorrow) == first
+    with none.warehouse() as warehouse:
+        assert warehouse.rows(f"select status from {none.engine('epochs')}") == [("done",)]
+        assert warehouse.rows(f"select count(*) from {none.engine('decisions')}") == [(0,)]
+        assert list(decided(none, warehouse, [], EPOCH, print)) == []
