@@ -133,7 +133,22 @@ SendGate = Callable[[Mapping[str, Any], datetime], str | None]
 
 
 class Warehouse(Protocol):
-    """What the loop needs from a warehouse. Tables are `schema.name`; data is Arrow."""
+    """What the loop needs from a warehouse. Tables are `schema.name`; data is Arrow.
+
+    SQL given to it is the part that all warehouses share. Names in it are lower case and not
+    quoted, but for those from `quote`; values are bound where a `?` stands.
+    """
+
+    dialect: str
+    """What the rule compiler calls this warehouse's SQL."""
+
+    def quote(self, name: str) -> str:
+        """A column or table name for SQL, whatever characters and keywords are in it."""
+        ...
+
+    def among(self, column: str) -> str:
+        """A condition: the text column is one of a list, which is bound to its one `?`."""
+        ...
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
         """Stream a result as batches of at most 65,536 rows."""

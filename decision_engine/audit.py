@@ -29,8 +29,8 @@ def explain_decision(workspace: Workspace, decision_id: str) -> Explanation:
         record = one_decision(workspace, warehouse, decision_id)
         plan = plans(workspace, warehouse)[record["epoch_id"]]
         receipts = warehouse.rows(
-            f'select status, reason, "at" from {workspace.engine("receipts")}'
-            ' where decision_id = ? order by "at"',
+            f"select r.status, r.reason, r.at from {workspace.engine('receipts')} r"
+            " where r.decision_id = ? order by r.at",
             [record["decision_id"]],
         )
     rows = [dict(zip(("status", "reason", "at"), r, strict=True)) for r in receipts]
@@ -52,7 +52,7 @@ def one_decision(workspace: Workspace, warehouse: Warehouse, prefix: str) -> dic
         row
         for batch in warehouse.query(
             f"select * from {workspace.engine('decisions')}"
-            " where starts_with(decision_id, ?) limit 2",
+            f" where left(decision_id, {len(prefix)}) = ? limit 2",
             [prefix.lower()],
         )
         for row in batch.to_pylist()
@@ -97,12 +97,12 @@ def logged(workspace: Workspace, warehouse: Warehouse, ids: Sequence[str], sampl
     if ids:
         query = partial(
             warehouse.query,
-            f"select * from {table} where list_contains(?, decision_id)",
+            f"select * from {table} where {warehouse.among('decision_id')}",
             [[i.lower() for i in ids]],
         )
     else:
         query = partial(
-            warehouse.query, f"select * from {table} order by decision_id limit ?", [sample]
+            warehouse.query, f"select * from {table} order by decision_id limit {sample:d}"
         )
     batches = list(query())
     return pa.Table.from_batches(batches) if batches else pa.table({})

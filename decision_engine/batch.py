@@ -72,7 +72,8 @@ def require_audiences(
     """An audience without a single customer is a mistake until a person says otherwise."""
     if not agents:
         return
-    counts = ", ".join(f"count(*) filter (where {parsed(a.config.audience).sql()})" for a in agents)
+    rules = [parsed(a.config.audience).sql(warehouse.dialect) for a in agents]
+    counts = ", ".join(f"count(case when {rule} then 1 end)" for rule in rules)
     found = warehouse.rows(f"select {counts} from {workspace.model(FEATURES)}")[0]
     empty = [a for a, n in zip(agents, found, strict=True) if n == 0]
     if empty:
@@ -100,7 +101,7 @@ def decided(
     """Decisions as tables of the `decisions` schema, batch by batch, in customer order."""
     if not agents:
         return
-    columns = ", ".join(f'"{c}"' for c in needed(workspace.project, agents))
+    columns = ", ".join(warehouse.quote(c) for c in needed(workspace.project, agents))
     scan = f"select customer_id, {columns} from {workspace.model(FEATURES)} order by customer_id"
     seen = 0
     for batch in warehouse.query(scan):
@@ -230,8 +231,9 @@ def empty_row() -> dict[str, int]:
 def totals_of(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, Any]:
     """The totals of an epoch that is done."""
     rows = warehouse.rows(
-        "select agent, count(*), count(*) filter (where action <> 'no_action'),"
-        " count(*) filter (where action = 'no_action'), count(*) filter (where n_eligible = 1)"
+        "select agent, count(*), count(case when action <> 'no_action' then 1 end),"
+        " count(case when action = 'no_action' then 1 end),"
+        " count(case when n_eligible = 1 then 1 end)"
         f" from {workspace.engine('decisions')} where epoch_id = ? group by agent",
         [epoch.epoch_id],
     )

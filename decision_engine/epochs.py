@@ -187,7 +187,10 @@ def initial_state(agent: Agent, catalog: Catalog) -> PolicyState:
 def commit(
     workspace: Workspace, warehouse: Warehouse, epoch: Epoch, agents: list[AgentInEpoch]
 ) -> None:
-    """Write the epoch, open; to be called before its first decision."""
+    """Write the epoch, open; to be called before its first decision.
+
+    StepError when another process has begun the same slot in the meantime.
+    """
     row = {
         "epoch_id": epoch.epoch_id,
         "slot": epoch.slot,
@@ -201,7 +204,14 @@ def commit(
     with warehouse.transaction():
         for agent in agents:
             _keep_prior(workspace, warehouse, agent.state, epoch)
-        warehouse.append(workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS))
+        begun = warehouse.insert_absent(
+            workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS), ["slot"]
+        )
+        if not begun:
+            raise StepError(
+                f"another process has just begun to decide for {epoch.slot};"
+                " let it end, or stop it and run again"
+            )
 
 
 def _keep_prior(

@@ -7,7 +7,7 @@ It can only take a send away, never change a decision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,9 @@ from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import at_send, columns_of
 from decision_engine.inbound import fresh_refusals
 from decision_engine.workspace import Workspace
+
+_LIST = 20_000
+"""Values in one statement: some warehouses limit its length to a megabyte."""
 
 
 class Gate:
@@ -69,17 +72,17 @@ def _by_customer(
     workspace: Workspace, warehouse: Warehouse, refusals: Mapping[str, set[str]]
 ) -> dict[str, set[str]]:
     """The channels that customers refuse, by any identifier that leads to them."""
-    rows = warehouse.rows(
+    query = (
         "select identifier_value, customer_id"
         f" from {workspace.model('int_identity__map')}"
-        " where identifier_kind in ('user_id', 'email') and list_contains(?, identifier_value)"
+        f" where identifier_kind in ('user_id', 'email') and {warehouse.among('identifier_value')}"
         f" union select customer_id, customer_id from {workspace.model(FEATURES)}"
-        " where list_contains(?, customer_id)",
-        [list(refusals), list(refusals)],
+        f" where {warehouse.among('customer_id')}"
     )
     found: dict[str, set[str]] = {}
-    for identifier, customer_id in rows:
-        found.setdefault(customer_id, set()).update(refusals[identifier])
+    for identifiers in _parts(list(refusals)):
+        for identifier, customer_id in warehouse.rows(query, [identifiers, identifiers]):
+            found.setdefault(customer_id, set()).update(refusals[identifier])
     return found
 
 
@@ -90,10 +93,16 @@ def _profiles(
         c for a in workspace.agents for c in columns_of(workspace.catalog(a), workspace.project)
     }
     names = ["customer_id", *sorted(wanted)]
-    columns = ", ".join(f'"{n}"' for n in names)
-    rows = warehouse.rows(
-        f"select {columns} from {workspace.model(FEATURES)}"
-        " where customer_id in (select unnest(?))",
-        [list(customer_ids)],
+    columns = ", ".join(warehouse.quote(n) for n in names)
+    query = (
+        f"select {columns} from {workspace.model(FEATURES)} where {warehouse.among('customer_id')}"
     )
-    return {row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in rows}
+    return {
+        row[0]: dict(zip(names[1:], row[1:], strict=True))
+        for ids in _parts(list(customer_ids))
+        for row in warehouse.rows(query, [ids])
+    }
+
+
+def _parts(values: list[str]) -> Iterator[list[str]]:
+    return (values[at : at + _LIST] for at in range(0, len(values), _LIST))

@@ -42,9 +42,10 @@ def load_log(workspace: Workspace) -> int:
                         pa.Table.from_pylist(list(rows.values()), schema=INBOUND_EVENTS),
                         ["vendor", "event_id"],
                     )
-                warehouse.append(
+                warehouse.insert_absent(
                     workspace.engine("loaded_segments"),
                     pa.Table.from_pylist([note], schema=LOADED_SEGMENTS),
+                    ["segment"],
                 )
     return loaded
 
@@ -71,8 +72,8 @@ def _refusals(
 ) -> Iterator[tuple[str | None, str | None, str]]:
     yield from warehouse.rows(
         f"select external_id, email, channel from {workspace.engine('inbound_events')}"
-        " where list_contains(?, event_type) and greatest(occurred_at, received_at) > ?",
-        [list(REFUSALS), since],
+        " where event_type in (?, ?) and (occurred_at > ? or received_at > ?)",
+        [*REFUSALS, since, since],
     )
     done = _last_loaded(workspace, warehouse)
     for segment in framed.segments(workspace.inbound_log):

@@ -62,7 +62,7 @@ def waiting(workspace: Workspace, warehouse: Warehouse, name: str) -> int:
     if warehouse.columns(confirmed_table(workspace, kind)) is None:
         return int(warehouse.rows(f"select count(*) from {outbox_model(workspace, kind)}")[0][0])
     query = difference(workspace, warehouse, kind)
-    return int(warehouse.rows(f"select count(*) from ({query})")[0][0])
+    return int(warehouse.rows(f"select count(*) from ({query}) as changed")[0][0])
 
 
 def outbox_model(workspace: Workspace, kind: str) -> str:
@@ -82,7 +82,7 @@ def prepare_confirmed(workspace: Workspace, warehouse: Warehouse, kind: str) -> 
     have = warehouse.columns(table) or {}
     for column, sql_type in (warehouse.columns(model) or {}).items():
         if column not in have:
-            warehouse.rows(f'alter table {table} add column "{column}" {sql_type}')
+            warehouse.rows(f"alter table {table} add column {warehouse.quote(column)} {sql_type}")
     return table
 
 
@@ -90,8 +90,11 @@ def difference(workspace: Workspace, warehouse: Warehouse, kind: str) -> str:
     """SQL: outbox rows that are new or differ, with a flag `changed_<column>` per column."""
     model = outbox_model(workspace, kind)
     columns = [c for c in warehouse.columns(model) or {} if c not in _UNSENT]
-    flags = [f'(o."{c}" is distinct from c."{c}")' for c in columns]
-    named = ", ".join(f'{f} as "changed_{c}"' for f, c in zip(flags, columns, strict=True))
+    quote = warehouse.quote
+    flags = [f"(o.{quote(c)} is distinct from c.{quote(c)})" for c in columns]
+    named = ", ".join(
+        f"{f} as {quote(f'changed_{c}')}" for f, c in zip(flags, columns, strict=True)
+    )
     return (
         f"select o.*, {named} from {model} o"
         f" left join {confirmed_table(workspace, kind)} c on o.{KEY} = c.{KEY}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from decision_engine.guardrails import REASON_NAMES
 from decision_engine.lift import Group, Lift, lift, mean_interval
 from decision_engine.market.truth import Truth
 from decision_engine.terminal import new_table
+from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 
 TREATMENT, HOLDOUT = "treatment", "holdout"
@@ -78,8 +80,8 @@ def rewards_by_group(workspace: Workspace, warehouse: Warehouse) -> dict[str, Gr
     found = warehouse.rows(
         "select group_name, count(*), avg(reward), coalesce(var_samp(reward), 0) from ("
         "select group_name, customer_id, sum(reward) as reward"
-        f" from {workspace.model('fct_decision_rewards')} where is_closed group by all)"
-        " group by group_name order by group_name"
+        f" from {workspace.model('fct_decision_rewards')} where is_closed"
+        " group by group_name, customer_id) as customers group by group_name order by group_name"
     )
     return {str(name): Group(int(n), float(mean), float(var)) for name, n, mean, var in found}
 
@@ -93,15 +95,12 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
     by_channel: dict[str, dict[str, int]] = {}
     for channel, status, n in warehouse.rows(
         f"select d.channel, r.status, count(*) from {receipts} r join {decisions} d"
-        " using (decision_id) where r.status <> 'not_sent' group by all order by all"
+        " using (decision_id) where r.status <> 'not_sent'"
+        " group by d.channel, r.status order by d.channel, r.status"
     ):
         by_channel.setdefault(channel, {})[status] = n
     deliveries = dict(
-        warehouse.rows(f"select status, count(*) from {receipts} group by all order by all")
-    )
-    blocked = warehouse.rows(
-        f"select code, count(*) as n from (select unnest(reasons) as code from {decisions})"
-        " where code > 0 group by code order by n desc"
+        warehouse.rows(f"select status, count(*) from {receipts} group by status order by status")
     )
     return {
         "customers": customers,
@@ -109,8 +108,18 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
         "decisions": decided,
         "sends_by_channel": by_channel,
         "deliveries": deliveries,
-        "blocked": {REASON_NAMES[code]: n for code, n in blocked},
+        "blocked": blocked(workspace, warehouse),
     }
+
+
+def blocked(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
+    """How many actions each guardrail ruled out, the busiest first."""
+    counts = Counter[Reason]()
+    for batch in warehouse.query(f"select reasons from {workspace.engine('decisions')}"):
+        for found in batch["reasons"].flatten().value_counts().to_pylist():
+            counts[Reason(found["values"])] += found["counts"]
+    del counts[Reason.ELIGIBLE]
+    return {REASON_NAMES[code]: n for code, n in counts.most_common()}
 
 
 def interesting_decision(workspace: Workspace, warehouse: Warehouse) -> str:

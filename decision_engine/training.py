@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connectors import failpoint
 from connectors.base import Warehouse
 from decision_engine import keys
-from decision_engine.arrow import matrix_of
+from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.epochs import initial_state, read_state
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
@@ -81,10 +82,13 @@ def learn_agent(
 def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None:
     """The moment (UTC) the rewards were built for; None when there are no decisions."""
     found = warehouse.rows(
-        "select max(decided_at + to_microseconds(cast(round(age_hours * 3600000000) as bigint)))"
-        f" from {workspace.model(REWARDS)}"
+        f"select decided_at, age_hours from {workspace.model(REWARDS)}"
+        " order by decided_at desc limit 1"
     )
-    moment: datetime | None = found[0][0]
+    if not found:
+        return None
+    decided_at, age_hours = found[0]
+    moment: datetime = decided_at + timedelta(microseconds=round(age_hours * 3_600_000_000))
     return moment
 
 
@@ -92,10 +96,10 @@ def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[
     """What the rewards were counted by when they were built: event, weight, per, window."""
     rows = warehouse.rows(
         f"select event, weight, per, window_hours from {workspace.engine('agent_outcomes')}"
-        " where agent = ? order by all",
+        " where agent = ?",
         [agent],
     )
-    return [list(row) for row in rows]
+    return sorted(list(row) for row in rows)
 
 
 def resumable(
@@ -138,18 +142,21 @@ def rewards_of(
     """Decisions that closed since the previous state, and all open ones, in batches."""
     since = _EPOCH + timedelta(seconds=previous.as_of if previous else 0.0)
     index = {key: i for i, key in enumerate(actions)}
+    known_actions = pa.array(actions)
+    epochs = pa.array(epochs_with(workspace, warehouse, agent, features), pa.string())
     for batch in warehouse.query(
-        "select d.decision_id, d.customer_id, d.action, d.x, epoch(d.decided_at) as decided_at,"
+        "select d.decision_id, d.epoch_id, d.customer_id, d.action, d.x, d.decided_at,"
         " r.reward, r.is_closed, r.delay_weight"
         f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
         " using (decision_id) where d.agent = ? and r.is_learnable"
-        " and list_contains(?, d.epoch_id)"
         " and (not r.is_closed or r.closes_at > ?) order by d.decision_id",
-        [agent, epochs_with(workspace, warehouse, agent, features), since],
+        [agent, since],
     ):
-        known = np.array([a in index for a in batch["action"].to_pylist()], dtype=bool)
-        if known.any():
-            yield _rewards(batch.filter(pa.array(known)), index)
+        usable = pc.and_(
+            pc.is_in(batch["action"], known_actions), pc.is_in(batch["epoch_id"], epochs)
+        )
+        if pc.any(usable).as_py():
+            yield _rewards(batch.filter(usable), index)
 
 
 def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
@@ -165,7 +172,7 @@ def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
         is_closed=is_closed,
         bucket=buckets(batch["customer_id"].to_pylist()),
         order=keys.keys_of(batch["decision_id"].to_pylist()),
-        decided_at=numbers("decided_at"),
+        decided_at=column_of_array(batch["decided_at"]).values,
     )
 
 

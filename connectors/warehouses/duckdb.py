@@ -57,6 +57,8 @@ class DuckDB:
     database and nothing else on the machine.
     """
 
+    dialect = "duckdb"
+
     def __init__(self, path: Path, *, read_only: bool = False, memory_limit: str = "2GB") -> None:
         if read_only and not path.exists():
             raise ConfigurationError(
@@ -71,6 +73,14 @@ class DuckDB:
         self._db.execute("set timezone = 'UTC'")
         self._db.execute("set enable_external_access = false")
         self._db.execute("set lock_configuration = true")
+
+    def quote(self, name: str) -> str:
+        """A column or table name for SQL, whatever characters and keywords are in it."""
+        return quote(name)
+
+    def among(self, column: str) -> str:
+        """A condition: the text column is one of a list, which is bound to its one `?`."""
+        return f"{column} in (select unnest(?))"
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
         """Stream a result as batches of at most 65,536 rows."""
