@@ -17,7 +17,7 @@ from decision_engine.arrow import contexts_of
 from decision_engine.build import Progress
 from decision_engine.config import Project
 from decision_engine.decide import Candidates, arbitrate, decide, values
-from decision_engine.epochs import FEATURES, AgentInEpoch
+from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
 from decision_engine.errors import StepError
 from decision_engine.features import all_needed_columns, design
 from decision_engine.guardrails import reasons, send_at
@@ -41,23 +41,26 @@ def decide_all(
     decides in memory and writes nothing.
     """
     with workspace.warehouse() as warehouse:
-        epoch, status, is_new = epochs.begin(workspace, warehouse, as_of)
+        epoch, status = begun = epochs.begin(workspace, warehouse, as_of)
         if status == "done":
             return totals_of(workspace, warehouse, epoch)
-        agents = epochs.freeze(workspace, warehouse, epoch, is_new=is_new)
+        agents = epochs.freeze(workspace, warehouse, epoch, is_new=begun.is_new)
         require_columns(workspace, warehouse)
-        require_audiences(workspace, warehouse, agents)
-        if is_new and not dry_run:
+        if status == "new":
+            require_audiences(workspace, warehouse, agents)
+        if begun.is_new and not dry_run:
             epochs.commit(workspace, warehouse, epoch, agents)
             failpoint.hit("decide.epoch.after_commit")
         tally = Tally()
-        for table in decided(workspace, warehouse, agents, epoch, progress):
+        for table in decided(workspace, warehouse, agents, begun, progress):
             tally.add(table)
             if not dry_run:
-                insert(workspace, warehouse, table, is_new=is_new)
+                insert(workspace, warehouse, table, is_first=status == "new")
         if not dry_run:
             epochs.finish(workspace, warehouse, epoch)
             failpoint.hit("decide.epoch.after_finish")
+            if status != "new":
+                return totals_of(workspace, warehouse, epoch)
     return tally.totals(epoch, epochs.daily_agents(workspace))
 
 
@@ -95,21 +98,42 @@ def decided(
     workspace: Workspace,
     warehouse: Warehouse,
     agents: list[AgentInEpoch],
-    epoch: Epoch,
+    begun: Begun,
     progress: Progress,
 ) -> Iterator[pa.Table]:
     """Decisions as tables of the `decisions` schema, batch by batch, in customer order."""
     if not agents:
         return
     columns = ", ".join(warehouse.quote(c) for c in needed(workspace.project, agents))
-    scan = f"select customer_id, {columns} from {workspace.model(FEATURES)} order by customer_id"
+    among, values = undecided(workspace, warehouse, begun)
+    scan = f"select customer_id, {columns} from {among} order by customer_id"
     seen = 0
-    for batch in warehouse.query(scan):
+    for batch in warehouse.query(scan, values):
         seen += batch.num_rows
-        for agent, made in decide_batch(contexts_of(batch), agents, epoch, workspace.project):
+        for agent, made in decide_batch(contexts_of(batch), agents, begun.epoch, workspace.project):
             if len(made):
-                yield table_of(made, agent, epoch)
+                yield table_of(made, agent, begun.epoch)
         progress(f"{seen:,} customers")
+
+
+def undecided(
+    workspace: Workspace, warehouse: Warehouse, begun: Begun
+) -> tuple[str, tuple[str, ...]]:
+    """SQL, with its values: the profiles of whom this date has not come to yet.
+
+    Who was decided is known by the id of then and, if two customers have become one since, by
+    that of now.
+    """
+    profiles = workspace.model(FEATURES)
+    if begun.status == "new":
+        return profiles, ()
+    logs = [workspace.engine("decisions")]
+    if warehouse.columns(workspace.model("fct_decisions")) is not None:
+        logs.append(workspace.model("fct_decisions"))
+    decided = " union ".join(f"select customer_id from {log} where slot = ?" for log in logs)
+    absent = "not exists (select 1 from decided d where d.customer_id = p.customer_id)"
+    rest = f"(with decided as ({decided}) select * from {profiles} p where {absent}) as rest"
+    return rest, (begun.epoch.slot,) * len(logs)
 
 
 @dataclass(frozen=True)
@@ -188,14 +212,14 @@ def candidates_of(
     )
 
 
-def insert(workspace: Workspace, warehouse: Warehouse, table: pa.Table, *, is_new: bool) -> None:
-    """Append; after a restart only what is not there yet."""
+def insert(workspace: Workspace, warehouse: Warehouse, table: pa.Table, *, is_first: bool) -> None:
+    """Append; once somebody may be decided, only those who are not: one decision a date each."""
     name = workspace.engine("decisions")
     with warehouse.transaction():
-        if is_new:
+        if is_first:
             warehouse.append(name, table)
         else:
-            warehouse.insert_absent(name, table, ["decision_id"])
+            warehouse.insert_absent(name, table, ["slot", "customer_id"])
         failpoint.hit("decide.batch.before_commit")
     failpoint.hit("decide.batch.after_commit")
 
@@ -229,13 +253,13 @@ def empty_row() -> dict[str, int]:
 
 
 def totals_of(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, Any]:
-    """The totals of an epoch that is done."""
+    """The totals of a date that is done; the id is that of its last epoch."""
     rows = warehouse.rows(
         "select agent, count(*), count(case when action <> 'no_action' then 1 end),"
         " count(case when action = 'no_action' then 1 end),"
         " count(case when n_eligible = 1 then 1 end)"
-        f" from {workspace.engine('decisions')} where epoch_id = ? group by agent",
-        [epoch.epoch_id],
+        f" from {workspace.engine('decisions')} where slot = ? group by agent",
+        [epoch.slot],
     )
     names = ("decisions", "sends", "no_action", "blocked")
     found = {agent: dict(zip(names, numbers, strict=True)) for agent, *numbers in rows}

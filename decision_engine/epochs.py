@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -48,31 +48,60 @@ class AgentInEpoch:
         return keys.group_of(self.group_salt, customer_ids, [g.share for g in self.groups])
 
 
-def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> tuple[Epoch, str, bool]:
-    """The epoch of this date: (epoch, status, is_new). Nothing is written yet.
+class Begun(NamedTuple):
+    """The epoch to decide under, and where its slot stands.
+
+    `status`: "new", nobody is decided; "rest", an epoch was left open under other profiles or
+    another configuration, and this one, not yet written, is for whom it did not come to;
+    "open", begun and to be gone on with; "done".
+    """
+
+    epoch: Epoch
+    status: str
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the epoch is still to be committed."""
+        return self.status in ("new", "rest")
+
+
+def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
+    """The epoch of this date. Nothing is written yet.
 
     An open epoch goes on only when profiles and configuration are still the ones it froze.
+    Otherwise the rest of the date is for another epoch: no epoch has decisions by two sets of
+    rules, and no customer has decisions by two epochs of a date.
     """
     slot = as_of.date().isoformat()
     build = profile_build(workspace, warehouse)
     found = warehouse.rows(
-        "select epoch_id, slot, as_of, profile_build, config_digest, kill_switch, status"
+        "select status, epoch_id, slot, as_of, profile_build, config_digest, kill_switch"
         f" from {workspace.engine('epochs')} where slot = ?",
         [slot],
     )
-    if not found:
-        _require_recent(workspace, warehouse, as_of)
-        identity = hashlib.sha256(f"{workspace.project.salt}\x1fepoch\x1f{slot}".encode())
-        stopped = workspace.is_stopped
-        return (
-            Epoch(identity.hexdigest()[:16], slot, as_of, build, workspace.digest, stopped),
-            "new",
-            True,
-        )
-    epoch, status = Epoch(*found[0][:6]), str(found[0][6])
-    if status == "open":
-        _require_unchanged(epoch, build, workspace.digest)
-    return epoch, status, False
+    begun = {epoch_id: Begun(Epoch(epoch_id, *rest), status) for status, epoch_id, *rest in found}
+    left_open = next((b for b in begun.values() if b.status == "open"), None)
+    if left_open and is_of(left_open.epoch, build, workspace.digest):
+        return left_open
+    if begun and not left_open:
+        last = _epoch_id(workspace, slot, len(begun) - 1)
+        return begun.get(last, next(iter(begun.values())))
+    _require_recent(workspace, warehouse, as_of)
+    name = _epoch_id(workspace, slot, len(begun))
+    epoch = Epoch(name, slot, as_of, build, workspace.digest, workspace.is_stopped)
+    return Begun(epoch, "rest" if begun else "new")
+
+
+def is_of(epoch: Epoch, build: str, digest: str) -> bool:
+    """Whether profiles and configuration are those that the epoch froze."""
+    return (epoch.profile_build, epoch.config_digest) == (build, digest)
+
+
+def _epoch_id(workspace: Workspace, slot: str, number: int) -> str:
+    """The id of the first (0), second, ... epoch of a date."""
+    name = f"{slot}\x1f{number}" if number else slot
+    text = f"{workspace.project.salt}\x1fepoch\x1f{name}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _require_recent(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> None:
@@ -85,19 +114,6 @@ def _require_recent(workspace: Workspace, warehouse: Warehouse, as_of: datetime)
             f"the profiles are as of {built:%Y-%m-%d %H:%M}, which is no ground for decisions"
             f" as of {as_of:%Y-%m-%d %H:%M}; run `nextmove build` for that time first"
         )
-
-
-def _require_unchanged(epoch: Epoch, build: str, digest: str) -> None:
-    for what, then, now in (
-        ("the profiles have", epoch.profile_build, build),
-        ("the configuration has", epoch.config_digest, digest),
-    ):
-        if then != now:
-            raise StepError(
-                f"epoch {epoch.epoch_id} of {epoch.slot} was begun and {what} changed since;"
-                " its rest cannot be decided by other rules than its beginning."
-                " Put it back as it was, or go on with the next date"
-            )
 
 
 def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
@@ -189,7 +205,8 @@ def commit(
 ) -> None:
     """Write the epoch, open; to be called before its first decision.
 
-    StepError when another process has begun the same slot in the meantime.
+    One of the same date that was left open is closed: nothing more is decided under it.
+    StepError when another process has begun the same one in the meantime.
     """
     row = {
         "epoch_id": epoch.epoch_id,
@@ -204,8 +221,9 @@ def commit(
     with warehouse.transaction():
         for agent in agents:
             _keep_prior(workspace, warehouse, agent.state, epoch)
+        _close(workspace, warehouse, "slot", epoch.slot)
         begun = warehouse.insert_absent(
-            workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS), ["slot"]
+            workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS), ["epoch_id"]
         )
         if not begun:
             raise StepError(
@@ -237,9 +255,14 @@ def _keep_prior(
 
 def finish(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> None:
     """Mark the epoch as done."""
+    _close(workspace, warehouse, "epoch_id", epoch.epoch_id)
+
+
+def _close(workspace: Workspace, warehouse: Warehouse, column: str, value: str) -> None:
     warehouse.rows(
-        f"update {workspace.engine('epochs')} set status = 'done' where epoch_id = ?",
-        [epoch.epoch_id],
+        f"update {workspace.engine('epochs')} set status = 'done'"
+        f" where status = 'open' and {column} = ?",
+        [value],
     )
 
 

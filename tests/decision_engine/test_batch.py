@@ -262,4 +262,4 @@ def test_a_project_of_triggers_only_decides_nothing_daily(shop: Shop) -> None:
     with none.warehouse() as warehouse:
         assert warehouse.rows(f"select status from {none.engine('epochs')}") == [("done",)]
         assert warehouse.rows(f"select count(*) from {none.engine('decisions')}") == [(0,)]
-        assert list(decided(none, warehouse, [], EPOCH, print)) == []
+        assert list(decided(none, warehouse, [], epochs.Begun(EPOCH, "new"), print)) == []

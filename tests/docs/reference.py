@@ -37,7 +37,11 @@ ENGINE = {
     "agent_outcomes": Room(
         "agent x event, from the agent files as they are now", "build", "dbt, for the rewards"
     ),
-    "epochs": Room("date decided for", "decide", "decide (to resume), replay, explain"),
+    "epochs": Room(
+        "date decided for; one more for its rest when profiles or configuration changed meanwhile",
+        "decide",
+        "decide (to resume), replay, explain",
+    ),
     "decisions": Room("decision; never changed", "decide", "dispatch, learn, dbt, replay, explain"),
     "receipts": Room(
         "record x attempt; the send lane's are a copy of the delivery journal",
@@ -61,7 +65,7 @@ NOTES = {
     "epochs.profile_build": "names the build of the profiles",
     "epochs.config_digest": "SHA-256 of project, agents and creatives",
     "epochs.plan": "JSON: per agent its policy version, actions, groups, floors",
-    "epochs.status": "`open` or `done`",
+    "epochs.status": "`open`, or `done`: nothing more is decided under it",
     "decisions.decision_id": "hex; a function of salt, agent, date and customer",
     "decisions.customer_id": "as it was when decided; `fct_decisions` has the current one",
     "decisions.policy": "the policy that chose: that of the group",

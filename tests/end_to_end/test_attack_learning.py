@@ -76,7 +76,7 @@ def test_a_changed_context_starts_from_the_prior(project: Path) -> None:
     learn_all(workspace, CLOSING)
 
     with workspace.warehouse() as warehouse:
-        epoch, _, _ = begin(workspace, warehouse, midnight(1))
+        epoch, _ = begin(workspace, warehouse, midnight(1))
         agents = {a.name: a for a in freeze(workspace, warehouse, epoch, is_new=True)}
     state = agents[AGENT].state
     assert state.features == feature_names(workspace.agents[AGENT].context)
