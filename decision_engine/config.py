@@ -20,6 +20,7 @@ Variable = Annotated[
     str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$", description="name of an environment variable")
 ]
 Channel = Literal["email", "push", "sms"]
+PageClass = Literal["home", "category", "product", "cart", "checkout", "price", "help", "account"]
 
 
 class Frozen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,7 +195,7 @@ class Service(Frozen, frozen=True):
 
     write_key_env: Variable = "NEXTMOVE_WRITE_KEY"
     api_key_env: Variable = "NEXTMOVE_API_KEY"
-    page_classes: dict[Name, tuple[str, ...]] = {}
+    page_classes: dict[PageClass, tuple[str, ...]] = {}
 
 
 class Project(Frozen, frozen=True):

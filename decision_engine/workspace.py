@@ -13,7 +13,7 @@ from connectors.errors import ConfigurationError
 from connectors.journal import Journal
 from connectors.warehouses.duckdb import DuckDB
 from decision_engine.catalog import catalog_of
-from decision_engine.config import Agent, Creative, Project
+from decision_engine.config import Agent, Creative, Project, Service
 from decision_engine.load import config_digest, load_project
 from decision_engine.tables import ENGINE_TABLES
 from decision_engine.types import Catalog
@@ -118,6 +118,11 @@ class Workspace:
             for name, d in self.project.destinations.items()
             if d.webhook_key_env
         }
+
+    def write_key(self) -> str:
+        """What must come with tracked events. ConfigurationError when it is not set."""
+        service = self.project.service or Service()
+        return _secret(service.write_key_env, "service.write_key_env")
 
 
 def _secret(variable: str, field: str) -> str:

@@ -1,4 +1,4 @@
 {#- Any other identifier: no surrounding blanks, NULL when empty. -#}
 {% macro clean_id(column) -%}
-    nullif(trim({{ column }}), '')
+    nullif({{ nextmove.trimmed(column) }}, '')
 {%- endmacro %}

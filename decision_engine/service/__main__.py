@@ -10,7 +10,8 @@ from pathlib import Path
 
 from connectors.errors import ConnectorError
 from connectors.inbound import VENDORS
-from decision_engine.service.app import serve
+from decision_engine.service.app import MakePart, serve
+from decision_engine.service.ingest import Ingest
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS
 from decision_engine.service.webhooks import Webhooks
 
@@ -28,17 +29,27 @@ def main() -> int:
             metavar="NAME",
             help=f"environment variable with the token of {vendor}'s webhooks (%(default)s)",
         )
+    parser.add_argument(
+        "--write-key-env",
+        default="NEXTMOVE_WRITE_KEY",
+        metavar="NAME",
+        help="environment variable with the key of tracked events (%(default)s)",
+    )
     parser.add_argument("--rotate-seconds", type=float, default=ROTATE_SECONDS)
     parser.add_argument("--rotate-bytes", type=int, default=ROTATE_BYTES)
     args = parser.parse_args()
     names = {vendor: getattr(args, f"{vendor}_key_env") for vendor in VENDORS}
     secrets = {v: os.environ[name] for v, name in names.items() if os.environ.get(name)}
-    if not secrets:
-        parser.error(f"no webhook token is set: set {' or '.join(names.values())}")
+    write_key = os.environ.get(args.write_key_env)
+    if not secrets and not write_key:
+        parser.error(f"no key is set: set {', '.join(names.values())} or {args.write_key_env}")
+    parts: list[MakePart] = [partial(Webhooks, secrets=secrets)]
+    if write_key:
+        parts.append(partial(Ingest, write_key=write_key))
     try:
         serve(
             args.log,
-            [partial(Webhooks, secrets=secrets)],
+            parts,
             host=args.host,
             port=args.port,
             rotate_seconds=args.rotate_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from decision_engine.service.app import MakePart, serve
+from decision_engine.service.ingest import Ingest
 from decision_engine.service.webhooks import Webhooks
 from decision_engine.workspace import Workspace
 
@@ -16,4 +17,9 @@ def serve_project(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 
 
 def parts_of(workspace: Workspace) -> list[MakePart]:
     """What `nextmove.yml` asks for."""
-    return [partial(Webhooks, secrets=workspace.webhook_keys())]
+    parts: list[MakePart] = [partial(Webhooks, secrets=workspace.webhook_keys())]
+    service = workspace.project.service
+    if service is not None:
+        key = workspace.write_key()
+        parts.append(partial(Ingest, write_key=key, page_classes=service.page_classes))
+    return parts
