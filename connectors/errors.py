@@ -2,8 +2,8 @@
 
     ConnectorError
     |-- ConfigurationError      fix the project file or the environment, then run again
+    |-- LockedError             another process is at work there: wait for it, or stop it
     |-- LogError                an append-only file cannot be used
-    |   |-- LockedError         another process writes it: wait for it, or stop it
     |   `-- CorruptLogError     the file was damaged: restore it; names file and offset
     |-- RefusedRecordError      this one record cannot be sent: fix the row; the others go on
     |-- UnknownOutcomeError     bytes left, no answer came: never send again, reconcile
@@ -37,12 +37,12 @@ class ConfigurationError(ConnectorError):
     """The project file or the environment is wrong."""
 
 
+class LockedError(ConnectorError):
+    """Another process has the file or the directory open for writing."""
+
+
 class LogError(ConnectorError):
     """An append-only file cannot be used."""
-
-
-class LockedError(LogError):
-    """Another process has the directory open for writing."""
 
 
 class CorruptLogError(LogError):

@@ -133,12 +133,11 @@ class FramedLog:
 
     def __init__(self, directory: Path) -> None:
         """Open or create the log in `directory`. Raises LockedError when it has a writer."""
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._broken = False
-        self._lock_fd = _lock(directory)
+        self._lock_fd = lock(directory)
         try:
             found = segments(directory)
             self.number = number(found[-1]) if found else 1
@@ -250,7 +249,9 @@ class FramedLog:
         self.close()
 
 
-def _lock(directory: Path) -> int:
+def lock(directory: Path) -> int:
+    """A descriptor that holds the directory until it is closed. Raises LockedError if held."""
+    directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,7 +40,7 @@ def decide_all(
     Goes on with an open epoch, and only reports when the date is decided already. A dry run
     decides in memory and writes nothing.
     """
-    with workspace.warehouse() as warehouse:
+    with workspace.alone("decide"), workspace.warehouse() as warehouse:
         epoch, status = begun = epochs.begin(workspace, warehouse, as_of)
         if status == "done":
             return totals_of(workspace, warehouse, epoch)

@@ -55,17 +55,18 @@ def build(
     `command` is `build` (models and tests) or `run` (models only). StepError with one
     line per failed model or test.
     """
-    with workspace.warehouse() as warehouse:
-        if problems := missing_sources(workspace, warehouse):
-            raise ConfigurationError("\n".join(problems))
-        write_agent_outcomes(workspace, warehouse)
-    arguments = [command, *_common_arguments(workspace, as_of)]
-    arguments += ["--select", select] if select else []
-    # Unit tests are for the models' authors; a company runs the tests of its data.
-    arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
-    manifest = prepare(workspace, as_of)
-    with _environment(workspace):
-        results = _invoke(manifest, arguments, progress)
+    with workspace.alone("build"):
+        with workspace.warehouse() as warehouse:
+            if problems := missing_sources(workspace, warehouse):
+                raise ConfigurationError("\n".join(problems))
+            write_agent_outcomes(workspace, warehouse)
+        arguments = [command, *_common_arguments(workspace, as_of)]
+        arguments += ["--select", select] if select else []
+        # Unit tests are for the models' authors; a company runs the tests of its data.
+        arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
+        manifest = prepare(workspace, as_of)
+        with _environment(workspace):
+            results = _invoke(manifest, arguments, progress)
     return _totals(results)
 
 

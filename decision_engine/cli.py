@@ -94,7 +94,13 @@ def emit(result: Any, as_json: bool, render: Callable[[Any], Any]) -> None:
 
 @contextmanager
 def progress_line(as_json: bool, text: str) -> Iterator[Callable[[str], None]]:
-    """A spinner with the last thing done; silent for machines and when not a terminal."""
+    """A spinner with the last thing done; silent for machines and when not a terminal.
+
+    With `nextmove --progress` there is no spinner but a line for each thing done.
+    """
+    if click.get_current_context().find_root().params["progress"]:
+        yield lambda done: click.echo(f"{text}: {done}", err=True)
+        return
     if as_json or not errors.is_terminal:
         yield lambda _: None
         return
@@ -104,7 +110,10 @@ def progress_line(as_json: bool, text: str) -> Iterator[Callable[[str], None]]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="nextmove", prog_name="nextmove")
-def main() -> None:
+@click.option(
+    "--progress", is_flag=True, help="Print a line on standard error for each thing done, for logs."
+)
+def main(progress: bool) -> None:
     """Decide each customer's best next move, deliver it, learn from what happened.
 
     \b
@@ -163,6 +172,24 @@ def check(folder: Path, as_json: bool) -> None:
     with reported_errors():
         report = run_check(folder)
         emit(report, as_json, lambda r: totals_table("Everything fits together", r))
+
+
+@main.command()
+@PROJECT
+@JSON
+def load(folder: Path, as_json: bool) -> None:
+    """Load what was received since the last time into the warehouse; each event once.
+
+    `build` does this too, before anything else.
+
+    \b
+    Example:  nextmove load
+    """
+    from decision_engine.inbound import load_log
+
+    with reported_errors():
+        result = {"inbound_events": load_log(open_workspace(folder))}
+        emit(result, as_json, lambda r: totals_table("load", r))
 
 
 @main.command()
@@ -259,15 +286,16 @@ def render_decided(result: dict[str, Any]) -> Table:
 def deliver(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
     """Send what is due and bring profiles at the destinations up to date.
 
-    A time in the past or future (--as-of) may only be delivered to the sandbox.
+    Messages of new decisions are taken up first. Each is sent at most once, however often
+    this runs. A time in the past or future (--as-of) may only be delivered to the sandbox.
 
     \b
     Example:  nextmove deliver --dry-run
     """
-    from decision_engine.delivery import deliver_all
+    from decision_engine.loop import deliver as run_deliver
 
     with reported_errors(), progress_line(as_json, "delivering") as progress:
-        result = deliver_all(open_workspace(folder), as_of, dry_run=dry_run, progress=progress)
+        result = run_deliver(open_workspace(folder), as_of, dry_run=dry_run, progress=progress)
     emit(result, as_json, render_delivered)
     exit_for(result)
 

@@ -6,8 +6,7 @@ truth about sends, the warehouse has a copy.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -29,11 +28,11 @@ from decision_engine.build import Progress
 from decision_engine.config import Destination
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
+from decision_engine.intents import MESSAGES, intents
 from decision_engine.outbox import outbox_model, sync_outbox, waiting
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
 from decision_engine.workspace import Workspace
 
-MESSAGES = "messages"
 CLOCK_TOLERANCE = timedelta(minutes=5)
 _CHUNK = 10_000
 
@@ -132,19 +131,27 @@ class Delivery:
         """When the next waiting message is meant to leave."""
         return self.journal.next_due()
 
-    def preview(self, now: datetime) -> dict[str, Any]:
-        """What `deliver` would do now; nothing is sent and nothing changes."""
+    def preview(self, now: datetime, slots: Iterable[str] = ()) -> dict[str, Any]:
+        """What `deliver` would do now, after a dispatch of `slots`; nothing changes."""
         streams = {}
         with self.workspace.warehouse() as warehouse:
             for name in self.targets:
                 self._require_outbox(warehouse, name)
                 n = waiting(self.workspace, warehouse, name)
                 streams[f"{name} profiles"] = _only_extracted(n)
-            due = list(self.journal.due(now))
+            due = [*self.journal.due(now), *self._due_once_added(warehouse, now, slots)]
             gate = Gate(self.workspace, warehouse, self.journal, [i["customer_id"] for i in due])
             skipped = sum(gate(intent, now) is not None for intent in due)
         streams[MESSAGES] = {**_only_extracted(len(due)), "skipped": skipped}
         return {"streams": streams}
+
+    def _due_once_added(
+        self, warehouse: Warehouse, now: datetime, slots: Iterable[str]
+    ) -> Iterator[dict[str, Any]]:
+        for intent in (i for slot in slots for i in intents(self.workspace, warehouse, slot, now)):
+            is_new = self.journal.state(intent["send_key"]) is None
+            if is_new and datetime.fromisoformat(intent["send_at"]) <= now:
+                yield intent
 
 
 def _only_extracted(n: int) -> dict[str, int]:
@@ -164,19 +171,6 @@ def open_delivery(workspace: Workspace) -> Iterator[Delivery]:
         }
         journal = stack.enter_context(workspace.journal())
         yield Delivery(workspace, journal, targets)
-
-
-def deliver_all(
-    workspace: Workspace,
-    now: datetime,
-    *,
-    dry_run: bool = False,
-    progress: Progress = lambda _: None,
-) -> dict[str, Any]:
-    """One delivery pass of a project; totals by stream."""
-    require_real_clock(workspace, now)
-    with open_delivery(workspace) as delivery:
-        return delivery.preview(now) if dry_run else delivery.deliver(now, progress=progress)
 
 
 def require_real_clock(workspace: Workspace, now: datetime) -> None:
@@ -214,66 +208,6 @@ def is_local(destination: Destination) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def intents(
-    workspace: Workspace, warehouse: Warehouse, slot: str, as_of: datetime
-) -> Iterator[dict[str, Any]]:
-    """The send intents of a slot: every decision to send that has not expired."""
-    query = (
-        "select d.decision_id, d.customer_id, d.agent, d.action, d.channel, d.creative,"
-        " d.incentive, d.is_promotional, d.send_at, d.expires_at, c.external_id, c.time_zone"
-        f" from {workspace.engine('decisions')} d"
-        f" join {workspace.model('dim_customers')} c using (customer_id)"
-        " where d.slot = ? and d.action <> 'no_action' and d.expires_at > ?"
-        " order by d.send_at, d.decision_id"
-    )
-    for batch in warehouse.query(query, [slot, as_of]):
-        for row in batch.to_pylist():
-            if row["creative"] not in workspace.creatives:
-                raise StepError(
-                    f"creative '{row['creative']}' was decided for {slot} and is not in creatives/"
-                    " any more; put it back until this date's messages are sent"
-                )
-            if row["channel"] not in workspace.project.channels:
-                raise StepError(
-                    f"nextmove.yml: channels: {row['channel']} was decided for {slot} and has no"
-                    " destination any more; put it back until this date's messages are sent"
-                )
-            yield intent_of(workspace, row)
-
-
-def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
-    """One decision as a send intent. It holds no address: the vendor knows the person."""
-    creative = workspace.creatives[row["creative"]]
-    return {
-        "send_key": send_key(workspace.project.project, row),
-        "decision_id": row["decision_id"],
-        "customer_id": row["customer_id"],
-        "external_id": row["external_id"],
-        "destination": workspace.project.channels[row["channel"]],
-        "stream": MESSAGES,
-        "channel": row["channel"],
-        "agent": row["agent"],
-        "action": row["action"],
-        "campaign_id": creative.campaign_id,
-        "is_promotional": row["is_promotional"],
-        "time_zone": row["time_zone"],
-        "fields": {
-            "agent": row["agent"],
-            "creative": row["creative"],
-            "incentive": row["incentive"],
-            "subject": creative.subject,
-        },
-        "send_at": row["send_at"].isoformat(),
-        "expires_at": row["expires_at"].isoformat(),
-    }
-
-
-def send_key(project: str, row: dict[str, Any]) -> str:
-    """SHA-256 of what makes a send the same send; no run id, attempt or clock is in it."""
-    parts = (project, row["decision_id"], row["customer_id"], row["channel"], "0")
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
 def project_receipts(workspace: Workspace, warehouse: Warehouse, journal: Journal) -> int:

@@ -22,13 +22,13 @@ from decision_engine.build import Progress, build
 from decision_engine.delivery import (
     Delivery,
     clock_from,
-    deliver_all,
     open_delivery,
     project_receipts,
     require_real_clock,
 )
 from decision_engine.epochs import FEATURES
 from decision_engine.inbound import load_log
+from decision_engine.intents import undispatched
 from decision_engine.tables import RUNS
 from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
@@ -91,7 +91,7 @@ def preview(workspace: Workspace, as_of: datetime) -> dict[str, Any]:
     totals: dict[str, Any] = {
         "build": {"inbound_events": 0, "models": 0, "tests": 0},
         "decide": decide_all(workspace, as_of, dry_run=True),
-        "deliver": deliver_all(workspace, as_of, dry_run=True),
+        "deliver": deliver(workspace, as_of, dry_run=True),
     }
     return {"slot": as_of.date().isoformat(), "steps": summary(totals), **totals}
 
@@ -138,6 +138,31 @@ def dispatch_step(
     """Show the decisions to the CRM's outbox, and write the send intents."""
     build(workspace, as_of, command="run", select=AFTER_DECIDE)
     return with_delivery(lambda d: dict(d.dispatch(slot, as_of)))
+
+
+def deliver(
+    workspace: Workspace,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Dispatch every date that was decided and is not dispatched, then one delivery pass."""
+    require_real_clock(workspace, now)
+    workspace.require_keys()
+    with workspace.warehouse() as warehouse:
+        decided, cut_short = undispatched(workspace, warehouse, now)
+    if dry_run:
+        with open_delivery(workspace) as delivery:
+            return delivery.preview(now, [*decided, *cut_short])
+    if decided:
+        build(workspace, now, command="run", select=AFTER_DECIDE, progress=progress)
+    with open_delivery(workspace) as delivery:
+        added = {s: delivery.dispatch(s, now) for s in (*decided, *cut_short)}
+        for slot in decided:
+            mark_finished(workspace, slot, "dispatch", now, added[slot])
+        delivered = delivery.deliver(now, progress=progress)
+    return {"intents": sum(a["intents"] for a in added.values()), **delivered}
 
 
 def finished_steps(workspace: Workspace, slot: str) -> dict[str, tuple[datetime, dict[str, Any]]]:

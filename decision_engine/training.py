@@ -35,7 +35,7 @@ def learn_all(
 
     Repeating it for the same moment changes nothing.
     """
-    with workspace.warehouse() as warehouse:
+    with workspace.alone("learn"), workspace.warehouse() as warehouse:
         if warehouse.columns(workspace.model(REWARDS)) is None:
             raise StepError(
                 f"{workspace.model(REWARDS)} does not exist; run `nextmove build` first"

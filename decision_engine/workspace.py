@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors import framed
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from connectors.journal import Journal
@@ -82,6 +83,18 @@ class Workspace:
     def journal(self) -> Journal:
         """The delivery journal, opened and repaired; one process at a time."""
         return Journal.open(self.state_folder / "journal")
+
+    @contextmanager
+    def alone(self, step: str) -> Iterator[None]:
+        """Do a step in one process at a time. LockedError when another one is at it.
+
+        A scheduler may start a step again while a process it has lost sight of still works.
+        """
+        descriptor = framed.lock(self.state_folder / "steps" / step)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     @property
     def state_folder(self) -> Path:

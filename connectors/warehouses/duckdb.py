@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, ConnectorError, LockedError
 
 BATCH_ROWS = 65_536
 
@@ -42,10 +42,10 @@ def sql_type(kind: pa.DataType) -> str:
     return _TYPES[kind]
 
 
-def _cannot_open(path: Path, error: Exception) -> ConfigurationError:
+def _cannot_open(path: Path, error: Exception) -> ConnectorError:
     if "lock" in str(error).lower():
-        return ConfigurationError(
-            f"{path.name} is open in another process", "stop that one, then run again"
+        return LockedError(
+            f"{path.name} is open in another process", "wait for it to end, or stop it"
         )
     return ConfigurationError(f"{path.name} cannot be opened as a DuckDB database")
 

@@ -14,11 +14,12 @@ from connectors.framed import FramedLog
 from decision_engine.batch import decide_all
 from decision_engine.build import without_values
 from decision_engine.cli import main
-from decision_engine.delivery import clock_from, intents, open_delivery, utc_now
+from decision_engine.delivery import clock_from, open_delivery, utc_now
 from decision_engine.demo import clear
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.inbound import load_log
+from decision_engine.intents import intents
 from decision_engine.loop import take_in
 from decision_engine.service.records import Webhook, frame
 from decision_engine.workspace import Workspace
