@@ -198,7 +198,7 @@ class TestStart:
             check=False,
         )
         assert done.returncode == 2
-        assert "set NO_SUCH or NOR_SUCH" in done.stderr
+        assert "set NO_SUCH, NOR_SUCH or NEXTMOVE_WRITE_KEY" in done.stderr
 
     @pytest.mark.parametrize("secrets", [{"hubspot": "token"}, {"braze": ""}])
     def test_a_vendor_that_cannot_be_checked_is_refused(
