@@ -136,14 +136,18 @@ class Warehouse(Protocol):
     """What the loop needs from a warehouse. Tables are `schema.name`; data is Arrow.
 
     SQL given to it is the part that all warehouses share. Names in it are lower case and not
-    quoted, but for those from `quote`; values are bound where a `?` stands.
+    quoted, but for those from `quote`; values are bound where a `?` stands. Column names of
+    results are lower case, times are UTC without a zone, and what is written is seen by `query`
+    once it is committed. WarehouseError when the warehouse refuses or is gone.
     """
 
-    dialect: str
-    """What the rule compiler calls this warehouse's SQL."""
+    @property
+    def dialect(self) -> str:
+        """What the rule compiler calls this warehouse's SQL."""
+        ...
 
     def quote(self, name: str) -> str:
-        """A column or table name for SQL, whatever characters and keywords are in it."""
+        """A column's name for SQL, whatever characters and keywords are in it."""
         ...
 
     def among(self, column: str) -> str:
@@ -162,8 +166,11 @@ class Warehouse(Protocol):
         """Column name to type, in order; None when the table does not exist."""
         ...
 
-    def ensure(self, table: str, schema: pa.Schema) -> None:
-        """Create the table (and its schema) if it is not there."""
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:
+        """Create the table (and its schema) if it is not there.
+
+        `key` are the columns that no two rows agree in. A warehouse that can, makes sure of it.
+        """
         ...
 
     def append(self, table: str, data: pa.Table | pa.RecordBatch) -> int:
@@ -171,15 +178,18 @@ class Warehouse(Protocol):
         ...
 
     def insert_absent(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
-        """Insert the rows whose key is not there yet; the number inserted."""
+        """Insert the rows whose key is not there yet; the number inserted.
+
+        No two rows of `data` have the same key.
+        """
         ...
 
     def merge(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
-        """Insert or replace by key; the number of rows given."""
+        """Insert or replace by key; the number of rows given. No two have the same key."""
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing."""
+        """All or nothing. Not to be opened again inside, nor is a table to be made there."""
         ...
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
     ConnectorError
     |-- ConfigurationError      fix the project file or the environment, then run again
     |-- LockedError             another process is at work there: wait for it, or stop it
+    |-- WarehouseError          the warehouse refused a statement, or is gone
     |-- LogError                an append-only file cannot be used
     |   `-- CorruptLogError     the file was damaged: restore it; names file and offset
     |-- RefusedRecordError      this one record cannot be sent: fix the row; the others go on
@@ -39,6 +40,10 @@ class ConfigurationError(ConnectorError):
 
 class LockedError(ConnectorError):
     """Another process has the file or the directory open for writing."""
+
+
+class WarehouseError(ConnectorError):
+    """The warehouse refused a statement, or is gone."""
 
 
 class LogError(ConnectorError):

@@ -29,8 +29,13 @@ _TYPES: dict[pa.DataType, str] = {
 
 
 def quote(name: str) -> str:
-    """A SQL identifier, or `schema.name`, quoted part by part."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+    """A SQL identifier in quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_table(table: str) -> str:
+    """`schema.name`, quoted part by part."""
+    return ".".join(map(quote, table.split(".")))
 
 
 def sql_type(kind: pa.DataType) -> str:
@@ -75,7 +80,7 @@ class DuckDB:
         self._db.execute("set lock_configuration = true")
 
     def quote(self, name: str) -> str:
-        """A column or table name for SQL, whatever characters and keywords are in it."""
+        """A column's name for SQL, whatever characters and keywords are in it."""
         return quote(name)
 
     def among(self, column: str) -> str:
@@ -102,16 +107,19 @@ class DuckDB:
         )
         return dict(found) if found else None
 
-    def ensure(self, table: str, schema: pa.Schema) -> None:
-        """Create the table (and its schema) if it is not there."""
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:  # noqa: ARG002
+        """Create the table (and its schema) if it is not there.
+
+        The key is not enforced: one process writes at a time, and an index slows it down.
+        """
         columns = ", ".join(f"{quote(f.name)} {sql_type(f.type)}" for f in schema)
         self._db.execute(f"create schema if not exists {quote(table.split('.')[0])}")
-        self._db.execute(f"create table if not exists {quote(table)} ({columns})")
+        self._db.execute(f"create table if not exists {quote_table(table)} ({columns})")
 
     def append(self, table: str, data: pa.Table | pa.RecordBatch) -> int:
         """Insert rows by column name; the number inserted."""
         with self._registered(data):
-            self._db.execute(f"insert into {quote(table)} by name select * from incoming")
+            self._db.execute(f"insert into {quote_table(table)} by name select * from incoming")
         return int(data.num_rows)
 
     def insert_absent(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
@@ -119,8 +127,8 @@ class DuckDB:
         same = " and ".join(f"t.{quote(c)} = incoming.{quote(c)}" for c in key)
         with self._registered(data):
             done = self._db.execute(
-                f"insert into {quote(table)} by name select * from incoming"
-                f" where not exists (select 1 from {quote(table)} t where {same})"
+                f"insert into {quote_table(table)} by name select * from incoming"
+                f" where not exists (select 1 from {quote_table(table)} t where {same})"
             ).fetchone()
         return int(done[0]) if done else 0
 
@@ -128,8 +136,8 @@ class DuckDB:
         """Insert or replace by key; the number of rows given."""
         same = " and ".join(f"t.{quote(c)} = incoming.{quote(c)}" for c in key)
         with self._registered(data):
-            self._db.execute(f"delete from {quote(table)} t using incoming where {same}")
-            self._db.execute(f"insert into {quote(table)} by name select * from incoming")
+            self._db.execute(f"delete from {quote_table(table)} t using incoming where {same}")
+            self._db.execute(f"insert into {quote_table(table)} by name select * from incoming")
         return int(data.num_rows)
 
     @contextmanager
