@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,9 +138,8 @@ def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
 
 def _let_go_of_the_database() -> None:
     """Dbt keeps its DuckDB open for the life of the process, after a failure too."""
-    from dbt.adapters.duckdb import connections
-
-    connections.DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+    if connections := sys.modules.get("dbt.adapters.duckdb.connections"):
+        connections.DuckDBConnectionManager.close_all_connections()
 
 
 def _install_package(folder: Path) -> None:
@@ -162,6 +162,7 @@ def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
     folder, state = workspace.root / "dbt", workspace.state_folder / "dbt"
     return [
         *("--project-dir", str(folder), "--profiles-dir", str(folder)),
+        *("--target", workspace.warehouse_kind),
         *("--target-path", str(state / "target"), "--log-path", str(state / "logs")),
         *("--vars", json.dumps(variables)),
         *(
@@ -210,9 +211,16 @@ def _totals(result: Any) -> BuildTotals:
 
 @contextmanager
 def _environment(workspace: Workspace) -> Iterator[None]:
-    """What the project's profiles.yml and packages.yml read."""
+    """What the project's profiles.yml and packages.yml read.
+
+    The settings of the warehouse are there under the names that dbt's profile knows, whatever
+    variables nextmove.yml takes them from.
+    """
+    prefix = f"NEXTMOVE_{workspace.warehouse_kind}".upper()
+    settings = workspace.warehouse_settings.items()
     wanted = {
-        "NEXTMOVE_DUCKDB_PATH": str(workspace.warehouse_path),
+        **{f"{prefix}_{name.upper()}": value for name, value in settings},
+        "NEXTMOVE_SCHEMA": workspace.project.warehouse.schema,
         "NEXTMOVE_DBT_PACKAGE": str(package_folder()),
     }
     before = {name: os.environ.get(name) for name in wanted}

@@ -163,14 +163,51 @@ class QuietHours(Frozen, frozen=True):
     end: Annotated[int, Meta(ge=1, le=24)] = 21
 
 
-class Warehouse(Frozen, frozen=True):
-    """Where the tables are. `path` is for duckdb; secrets come from the environment."""
+class Schemas(Frozen, frozen=True):
+    """Where in a warehouse the tables are: yours, those of dbt, those of the loop."""
 
-    kind: Literal["duckdb"] = "duckdb"
-    path: str = "warehouse.duckdb"
     raw_schema: Name = "raw"
     schema: Name = "nextmove"
     engine_schema: Name = "nextmove_engine"
+
+
+class DuckDBWarehouse(Schemas, frozen=True, tag="duckdb", tag_field="kind"):
+    """The embedded warehouse: a file in the project folder."""
+
+    path: str = "warehouse.duckdb"
+
+
+class PostgresWarehouse(Schemas, frozen=True, tag="postgres", tag_field="kind"):
+    """A PostgreSQL database. Each field names the environment variable that holds the value.
+
+    The variables of `port_env` (5432) and `password_env` may be left unset.
+    """
+
+    host_env: Variable = "NEXTMOVE_POSTGRES_HOST"
+    port_env: Variable = "NEXTMOVE_POSTGRES_PORT"
+    database_env: Variable = "NEXTMOVE_POSTGRES_DATABASE"
+    user_env: Variable = "NEXTMOVE_POSTGRES_USER"
+    password_env: Variable = "NEXTMOVE_POSTGRES_PASSWORD"  # noqa: S105 - a name
+
+
+class SnowflakeWarehouse(Schemas, frozen=True, tag="snowflake", tag_field="kind"):
+    """A Snowflake database. Each field names the environment variable that holds the value.
+
+    The password may be a programmatic access token. The variable of `role_env` may be left
+    unset, and that of `url_env`, which is for an account that is not reached at its usual
+    address: a private link, an emulator.
+    """
+
+    account_env: Variable = "NEXTMOVE_SNOWFLAKE_ACCOUNT"
+    user_env: Variable = "NEXTMOVE_SNOWFLAKE_USER"
+    password_env: Variable = "NEXTMOVE_SNOWFLAKE_PASSWORD"  # noqa: S105 - a name
+    database_env: Variable = "NEXTMOVE_SNOWFLAKE_DATABASE"
+    warehouse_env: Variable = "NEXTMOVE_SNOWFLAKE_WAREHOUSE"
+    role_env: Variable = "NEXTMOVE_SNOWFLAKE_ROLE"
+    url_env: Variable = "NEXTMOVE_SNOWFLAKE_URL"
+
+
+Warehouse = DuckDBWarehouse | PostgresWarehouse | SnowflakeWarehouse
 
 
 class Destination(Frozen, frozen=True):

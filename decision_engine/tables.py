@@ -125,6 +125,7 @@ POLICY_STATES = pa.schema(
 )
 LOADED_SEGMENTS = pa.schema({"segment": _BIG, "events": _BIG})
 JOURNAL_POSITION = pa.schema({"position": _BIG})
+HOME = pa.schema({"name": _TEXT, "folder": _TEXT, "host": _TEXT, "since": _TIME})
 RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT})
 
 ENGINE_TABLES: dict[str, pa.Schema] = {
@@ -139,3 +140,14 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "journal_position": JOURNAL_POSITION,
     "runs": RUNS,
 }
+
+ENGINE_KEYS: dict[str, tuple[str, ...]] = {
+    "epochs": ("epoch_id",),
+    "decisions": ("decision_id",),
+    "inbound_events": ("vendor", "event_id"),
+    "tracked_events": ("message_id",),
+    "policy_states": ("agent", "version"),
+    "loaded_segments": ("segment",),
+    "runs": ("slot", "step"),
+}
+"""What no two rows of a table agree in."""

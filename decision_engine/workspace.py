@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
 
 from connectors import framed
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from connectors.journal import Journal
-from connectors.warehouses.duckdb import DuckDB
+from connectors.warehouses import open_warehouse
 from decision_engine.catalog import catalog_of
-from decision_engine.config import Agent, Creative, Project, Service
+from decision_engine.config import Agent, Creative, DuckDBWarehouse, Project, Service
+from decision_engine.home import require_home
 from decision_engine.load import config_digest, load_project
-from decision_engine.tables import ENGINE_TABLES
+from decision_engine.tables import ENGINE_KEYS, ENGINE_TABLES
 from decision_engine.types import Catalog
 
 STATE_FOLDER = ".nextmove"
 KILL_SWITCH = "STOP"
+MAY_BE_UNSET = frozenset({"port", "password", "role", "url"})
+"""What a warehouse can do without. Snowflake says itself when a password is missing."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +62,40 @@ class Workspace:
         return f"{self.project.warehouse.schema}.{name}"
 
     @property
-    def warehouse_path(self) -> Path:
-        """The DuckDB file."""
-        return self.root / self.project.warehouse.path
+    def warehouse_kind(self) -> str:
+        """duckdb, postgres or snowflake."""
+        return str(self.project.warehouse.__struct_config__.tag)
+
+    @property
+    def warehouse_settings(self) -> dict[str, str]:
+        """What opens the warehouse. ConfigurationError for a variable that is not set."""
+        config = self.project.warehouse
+        if isinstance(config, DuckDBWarehouse):
+            return {"path": str(self.root / config.path)}
+        found = {}
+        for field, variable in msgspec.structs.asdict(config).items():
+            name = field.removesuffix("_env")
+            if name != field and (os.environ.get(variable) or name not in MAY_BE_UNSET):
+                found[name] = _secret(variable, f"warehouse.{field}")
+        return _with_address(found)
 
     @contextmanager
     def warehouse(self) -> Iterator[Warehouse]:
         """The open warehouse, with the engine's tables in place."""
-        database = DuckDB(self.warehouse_path)
-        try:
+        opened = open_warehouse(self.warehouse_kind, self.warehouse_settings)
+        with closing(opened) as database:
             for name, schema in ENGINE_TABLES.items():
-                database.ensure(self.engine(name), schema)
+                database.ensure(self.engine(name), schema, ENGINE_KEYS.get(name, ()))
+            if self.warehouse_kind != "duckdb":
+                require_home(database, self.engine("home"), self.state_folder)
             yield database
-        finally:
-            database.close()
 
     @contextmanager
     def warehouse_to_read(self) -> Iterator[Warehouse]:
         """The warehouse, opened so that nothing can be changed."""
-        database = DuckDB(self.warehouse_path, read_only=True)
-        try:
+        opened = open_warehouse(self.warehouse_kind, self.warehouse_settings, read_only=True)
+        with closing(opened) as database:
             yield database
-        finally:
-            database.close()
 
     def journal(self) -> Journal:
         """The delivery journal, opened and repaired; one process at a time."""
@@ -136,6 +153,15 @@ class Workspace:
         """What must come with tracked events. ConfigurationError when it is not set."""
         service = self.project.service or Service()
         return _secret(service.write_key_env, "service.write_key_env")
+
+
+def _with_address(settings: dict[str, str]) -> dict[str, str]:
+    """A URL as host, port and protocol, as drivers take it."""
+    if "url" not in settings:
+        return settings
+    url = urlsplit(settings.pop("url"))
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return {**settings, "host": url.hostname or "", "port": str(port), "protocol": url.scheme}
 
 
 def _secret(variable: str, field: str) -> str:

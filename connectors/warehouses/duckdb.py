@@ -64,7 +64,10 @@ class DuckDB:
 
     dialect = "duckdb"
 
-    def __init__(self, path: Path, *, read_only: bool = False, memory_limit: str = "2GB") -> None:
+    def __init__(
+        self, path: Path | str, *, read_only: bool = False, memory_limit: str = "2GB"
+    ) -> None:
+        path = Path(path)
         if read_only and not path.exists():
             raise ConfigurationError(
                 f"{path.name} does not exist", "load your tables into it first"

@@ -16,10 +16,10 @@ from decision_engine.config import (
     ContextFeature,
     Creative,
     Destination,
+    DuckDBWarehouse,
     Group,
     Outcome,
     Project,
-    Warehouse,
 )
 from decision_engine.errors import MissingColumnError
 from decision_engine.features import all_needed_columns, design, feature_names, needed_columns
@@ -96,7 +96,7 @@ def test_needed_columns_are_those_of_rules_context_and_guardrails() -> None:
         (AgentAction("note", eligible_if="visits > 1"),), (ContextFeature("velocity"),),
     )  # fmt: skip
     project = Project(
-        "shop", "0123456789abcdef", Warehouse(), (), {"push": "braze"},
+        "shop", "0123456789abcdef", DuckDBWarehouse(), (), {"push": "braze"},
         {"braze": Destination("braze", "http://x", "KEY")}, (Group("treatment", 1.0),),
         caps=(Cap(1, 7), Cap(1, 1, "push")),
     )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decision_engine.config import Cap, Destination, Group, Project, QuietHours, Warehouse
+from decision_engine.config import Cap, Destination, DuckDBWarehouse, Group, Project, QuietHours
 from decision_engine.errors import MissingColumnError
 from decision_engine.guardrails import (
     MAX_PROFILE_AGE,
@@ -49,7 +49,7 @@ CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"))
 
 def project(quiet: QuietHours | None = None, caps: tuple[Cap, ...] = CAPS) -> Project:
     return Project(
-        "shop", "0123456789abcdef", Warehouse(), (), {"email": "mailer"},
+        "shop", "0123456789abcdef", DuckDBWarehouse(), (), {"email": "mailer"},
         {"mailer": Destination("iterable", "http://x", "KEY")}, (Group("treatment", 1.0),),
         caps=caps, quiet_hours=quiet or QuietHours(),
     )  # fmt: skip

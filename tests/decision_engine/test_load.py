@@ -47,7 +47,7 @@ CREATIVES = """\
 PROJECT = """\
 project: shop
 salt: "0123456789abcdef"
-warehouse: {}
+warehouse: {kind: duckdb}
 sources: [orders]
 channels: {email: mailer}
 destinations:
