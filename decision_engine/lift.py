@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from decision_engine.evaluate import Z95, Verdict
+from decision_engine.intervals import Z95, Verdict
 from decision_engine.types import Floats
 
 MIN_GROUP = 100
