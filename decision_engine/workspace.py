@@ -124,6 +124,11 @@ class Workspace:
         return self.state_folder / "inbound"
 
     @property
+    def hot_store(self) -> Path:
+        """Where the service keeps what it decides with."""
+        return self.state_folder / "hot"
+
+    @property
     def is_stopped(self) -> bool:
         """The kill switch: a file named STOP in the project folder. Unreadable means stopped."""
         try:
@@ -135,6 +140,11 @@ class Workspace:
         """The key of a destination, from its environment variable."""
         field = f"destinations.{destination}.api_key_env"
         return _secret(self.project.destinations[destination].api_key_env, field)
+
+    def service_key(self) -> str:
+        """What decisions and publishing ask of a caller. The project must have a `service`."""
+        service = self.project.service or Service()
+        return _secret(service.api_key_env, "service.api_key_env")
 
     def require_keys(self) -> None:
         """Every destination's key must be set. ConfigurationError otherwise."""

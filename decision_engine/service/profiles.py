@@ -1,0 +1,110 @@
+"""A published profile, read as of any later moment.
+
+The row of `outbox_hot_store__profiles` has moments instead of ages, and recent events instead of
+counts of them, so that time passing changes nothing in it. `columns_of` and `event_columns`
+turn it back into the columns of `dim_customer_features`.
+
+A line of `recent_events` is one event, fields separated by tabs:
+
+    line      = moment kind id values            moment: microseconds since 1970, UTC
+    web       = moment "web" message_id type event page_class
+    messages  = moment "messages" vendor:event_id event_type is_machine      true or false
+    complaint = moment "complaint" ticket_id status sentiment                open or solved
+
+An empty field is NULL. Lines are separated by one line feed, oldest first, at most the latest
+500 of a kind. The id is the one under which the service sees the event too, so events that
+came live and lines are joined by (kind, id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from decision_engine.service import definitions
+
+Kind = Literal["web", "messages", "complaint"]
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "web": ("type", "event", "page_class"),
+    "messages": ("event_type", "is_machine"),
+    "complaint": ("status", "sentiment"),
+}
+"""The values of a line by kind; rules over events may read no others."""
+
+HOUR = 3_600_000_000
+TURNS = 6
+_NOT_COLUMNS = ("as_of", "turn_offset", "identifiers", "recent_events")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event as far as features care: `at` in microseconds, `values` by name, None for NULL."""
+
+    at: int
+    kind: Kind
+    id: str
+    values: Mapping[str, Any]
+
+
+def happenings(row: Mapping[str, Any]) -> list[Happening]:
+    """The recent events of a published row, oldest first."""
+    text = row.get("recent_events")
+    return [_happening(line) for line in text.split("\n")] if text else []
+
+
+def columns_of(row: Mapping[str, Any], now: int) -> dict[str, Any]:
+    """The columns of dim_customer_features at `now`, but for those of `event_columns`."""
+    columns: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in _NOT_COLUMNS:
+            continue
+        if name.endswith("_at"):
+            columns[f"days_since_{name[:-3]}"] = None if value is None else days(value, now)
+        else:
+            columns[name] = value
+    columns["turn"] = (now // (24 * HOUR) + row["turn_offset"]) % TURNS
+    return columns
+
+
+def event_columns(events: Iterable[Happening], now: int) -> dict[str, Any]:
+    """The columns that are counted from events, at `now`; of `events` only those up to then."""
+    counts = dict.fromkeys((c.name for c in definitions.windowed_counts()), 0)
+    windows = {c.name: c.hours * HOUR for c in definitions.windowed_counts()}
+    path = definitions.page_path()
+    pages: list[tuple[int, str, str]] = []
+    for event in events:
+        age = now - event.at
+        if age < 0 or event.kind == "complaint":
+            continue
+        for name in definitions.counted_in(event.kind, event.values):
+            if name == path.name:
+                if age < path.hours * HOUR:
+                    pages.append((event.at, event.id, event.values["page_class"]))
+            elif age < windows[name]:
+                counts[name] += 1
+    in_order = ">".join(page_class for _, _, page_class in sorted(pages))
+    velocity = definitions.engagement_velocity(counts)
+    return {**counts, path.name: in_order or None, "engagement_velocity": velocity}
+
+
+def days(since: int, now: int) -> float:
+    """Days with fractions between two moments, rounded as the warehouse rounds them."""
+    return (now - since) / HOUR / 24
+
+
+def _happening(line: str) -> Happening:
+    at, kind, event_id, *values = line.split("\t")
+    named = dict(zip(COLUMNS[kind], (value or None for value in values), strict=True))
+    return Happening(
+        int(at), cast(Kind, kind), event_id, {n: _value(n, v) for n, v in named.items()}
+    )
+
+
+def _value(name: str, text: str | None) -> Any:
+    if text is None:
+        return None
+    if name == "is_machine":
+        return text == "true"
+    return float(text) if name == "sentiment" else text
