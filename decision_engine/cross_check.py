@@ -53,6 +53,8 @@ EVENT_COLUMNS = dict.fromkeys(("type", "event", "page_class", "platform", "ticke
 SENDERS = frozenset({"braze", "iterable"})
 """Kinds of destination that can send a message to a person."""
 
+LONGEST_DESTINATION = 40
+
 
 @dataclass(frozen=True)
 class Known:
@@ -75,10 +77,7 @@ def project_problems(project: Project) -> Iterator[Problem]:
     """Problems of the project file by itself."""
     yield from _group_problems(project.groups, ("groups",))
     yield from _channel_problems(project)
-    for name, destination in project.destinations.items():
-        if destination.kind in twice(d.kind for d in project.destinations.values()):
-            # What a destination has confirmed is kept by its kind.
-            yield ("destinations", name), f"there can be only one {destination.kind}"
+    yield from _destination_problems(project)
     for i, source in enumerate(project.sources):
         if source not in SOURCES:
             yield ("sources", i), unknown("source", source, SOURCES)
@@ -87,6 +86,23 @@ def project_problems(project: Project) -> Iterator[Problem]:
             yield ("incentives", i), f"incentive '{incentive.incentive}' is there already"
     if project.quiet_hours.start >= project.quiet_hours.end:
         yield ("quiet_hours",), "start must be before end: messages leave in between"
+
+
+def _destination_problems(project: Project) -> Iterator[Problem]:
+    tokens: dict[str, str] = {}
+    for name, destination in project.destinations.items():
+        if len(name) > LONGEST_DESTINATION:
+            # It is part of a table's name, which warehouses cut.
+            yield ("destinations", name), f"a name has at most {LONGEST_DESTINATION} characters"
+        token = destination.webhook_key_env
+        if token is None:
+            continue
+        where = ("destinations", name, "webhook_key_env")
+        if destination.kind not in SENDERS:
+            yield where, f"{destination.kind} posts no webhooks; leave it out"
+        elif tokens.setdefault(destination.kind, token) != token:
+            # The address of a webhook only says the kind.
+            yield where, f"all {destination.kind} destinations must use {tokens[destination.kind]}"
 
 
 def _channel_problems(project: Project) -> Iterator[Problem]:

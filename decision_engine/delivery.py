@@ -26,10 +26,11 @@ from connectors.journal import Journal
 from connectors.limits import Limiter
 from decision_engine.build import Progress
 from decision_engine.config import Destination
+from decision_engine.confirmed import OUTBOXES, Confirmed
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.intents import MESSAGES, intents
-from decision_engine.outbox import outbox_model, sync_outbox, waiting
+from decision_engine.outbox import OutboxSync
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
 from decision_engine.workspace import Workspace
 
@@ -91,18 +92,22 @@ class Delivery:
         progress: Progress,
     ) -> None:
         for name, target in self.targets.items():
-            self._require_outbox(warehouse, name)
-            totals, stopped = sync_outbox(
-                self.workspace, warehouse, name, target, now, self.limiter
-            )
-            streams[f"{name} profiles"] = {**totals, "not_sent": 0}
-            problems += [stopped] if stopped else []
+            self._outboxes(warehouse, name)
+            sync = OutboxSync(self.workspace, warehouse, name, target, now, self.limiter)
+            sync.run()
+            for title, totals in sync.totals.items():
+                streams[f"{name} {title}"] = {**totals, "not_sent": 0}
+            problems += [sync.stopped] if sync.stopped else []
             progress(f"{name} profiles")
 
-    def _require_outbox(self, warehouse: Warehouse, name: str) -> None:
-        model = outbox_model(self.workspace, self.workspace.project.destinations[name].kind)
-        if warehouse.columns(model) is None:
-            raise StepError(f"{model} does not exist; run `nextmove build` first")
+    def _outboxes(self, warehouse: Warehouse, name: str) -> list[Confirmed]:
+        """The outboxes of a destination; StepError when one is not built."""
+        kind = self.workspace.project.destinations[name].kind
+        found = [Confirmed.of(self.workspace, warehouse, name, outbox) for outbox in OUTBOXES[kind]]
+        for confirmed in found:
+            if warehouse.columns(confirmed.model) is None:
+                raise StepError(f"{confirmed.model} does not exist; run `nextmove build` first")
+        return found
 
     def _sends(
         self,
@@ -136,9 +141,9 @@ class Delivery:
         streams = {}
         with self.workspace.warehouse() as warehouse:
             for name in self.targets:
-                self._require_outbox(warehouse, name)
-                n = waiting(self.workspace, warehouse, name)
-                streams[f"{name} profiles"] = _only_extracted(n)
+                for confirmed in self._outboxes(warehouse, name):
+                    title = f"{name} {confirmed.outbox.title}"
+                    streams[title] = _only_extracted(confirmed.waiting())
             due = [*self.journal.due(now), *self._due_once_added(warehouse, now, slots)]
             gate = Gate(self.workspace, warehouse, self.journal, [i["customer_id"] for i in due])
             skipped = sum(gate(intent, now) is not None for intent in due)

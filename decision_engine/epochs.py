@@ -220,7 +220,7 @@ def commit(
     }
     with warehouse.transaction():
         for agent in agents:
-            _keep_prior(workspace, warehouse, agent.state, epoch)
+            keep_prior(workspace, warehouse, agent.state, epoch.as_of)
         _close(workspace, warehouse, "slot", epoch.slot)
         begun = warehouse.insert_absent(
             workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS), ["epoch_id"]
@@ -232,8 +232,8 @@ def commit(
             )
 
 
-def _keep_prior(
-    workspace: Workspace, warehouse: Warehouse, state: PolicyState, epoch: Epoch
+def keep_prior(
+    workspace: Workspace, warehouse: Warehouse, state: PolicyState, as_of: datetime
 ) -> None:
     """Store a state that no learn has stored, so that its decisions can be made again."""
     if read_state(workspace, warehouse, state.agent, state.version) is not None:
@@ -241,7 +241,7 @@ def _keep_prior(
     row = {
         "agent": state.agent,
         "version": state.version,
-        "as_of": epoch.as_of,
+        "as_of": as_of,
         "policy": state.policy,
         "closed_through": None,
         "n_decisions": 0,
@@ -251,6 +251,25 @@ def _keep_prior(
     }
     table = pa.Table.from_pylist([row], schema=POLICY_STATES)
     warehouse.append(workspace.engine("policy_states"), table)
+
+
+def start_from_prior(
+    workspace: Workspace, warehouse: Warehouse, agent: str, as_of: datetime
+) -> None:
+    """Have a current state: the prior, when nothing was learned of the agent's features yet."""
+    state = read_state(workspace, warehouse, agent)
+    config = workspace.agents[agent]
+    if state is not None and state.features == feature_names(config.context):
+        return
+    prior, table = (
+        initial_state(config, workspace.catalog(agent)),
+        workspace.engine("policy_states"),
+    )
+    with warehouse.transaction():
+        keep_prior(workspace, warehouse, prior, as_of)
+        warehouse.rows(
+            f"update {table} set is_current = (version = ?) where agent = ?", [prior.version, agent]
+        )
 
 
 def finish(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> None:

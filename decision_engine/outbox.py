@@ -3,12 +3,16 @@
 The difference is taken in the warehouse, between an outbox and the rows a destination has
 confirmed. A row moves to the confirmed side only with an accepted receipt, so a crash or a
 rejection makes it come up again.
+
+A mirror says at the start of each run which store it is. What another one had confirmed is
+forgotten then, so a store that was lost is filled again whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,90 +20,155 @@ import pyarrow as pa
 
 from connectors.base import Receipt, Record, Status, Warehouse
 from connectors.calls import Target
-from connectors.errors import ConnectorError
+from connectors.destinations.hot_store import OTHER_INSTANCE
+from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
 from connectors.sync import sync_profiles
+from decision_engine.confirmed import INSTANCE, KEY, OUTBOXES, Confirmed, Outbox
 from decision_engine.tables import RECEIPTS
 from decision_engine.workspace import Workspace
 
-OUTBOXES: Mapping[str, str] = {"braze": "users", "iterable": "users", "hubspot": "contacts"}
-"""Destination kind to the stream its outbox feeds; the model is `outbox_<kind>__<stream>`."""
-
-KEY = "key"
 _IDENTITY = ("external_id", "email")
-_UNSENT = (KEY, "customer_id")
+_AS_OF = "as_of"
+_FIELDS = ("extracted", "accepted", "rejected", "skipped", "unknown")
+
+Totals = dict[str, int]
 
 
-def sync_outbox(
-    workspace: Workspace,
-    warehouse: Warehouse,
-    name: str,
-    target: Target,
-    now: datetime,
-    limiter: Limiter,
-) -> tuple[dict[str, int], ConnectorError | None]:
-    """Deliver one destination's changed rows; totals, and why it stopped early if it did."""
-    kind = workspace.project.destinations[name].kind
-    totals = {"extracted": 0, "accepted": 0, "rejected": 0, "skipped": 0, "unknown": 0}
-    confirmed = prepare_confirmed(workspace, warehouse, kind)
-    for batch in warehouse.query(difference(workspace, warehouse, kind)):
-        rows, changed = split(batch)
-        records = [record_of(r, c) for r, c in zip(rows.to_pylist(), changed, strict=True)]
-        sendable = [r for r in records if r.fields]
-        sync = sync_profiles(target, OUTBOXES[kind], sendable, limiter)
+@dataclass
+class OutboxSync:
+    """Brings one destination up to date; `totals` by title, `stopped` why it ended early."""
+
+    workspace: Workspace
+    warehouse: Warehouse
+    name: str
+    target: Target
+    now: datetime
+    limiter: Limiter
+
+    def __post_init__(self) -> None:
+        kind = self.workspace.project.destinations[self.name].kind
+        self.outboxes = OUTBOXES[kind]
+        self.totals: dict[str, Totals] = {o.title: dict.fromkeys(_FIELDS, 0) for o in self.outboxes}
+        self.stopped: ConnectorError | None = None
+        self.instance: str | None = None
+
+    def run(self) -> None:
+        """Deliver the changed rows of all outboxes."""
+        mirrors = [o for o in self.outboxes if o.is_mirror]
+        if mirrors:
+            self.instance = self._greet({})
+        for outbox in self.outboxes:
+            if not self.stopped:
+                self._sync(outbox)
+        if mirrors:
+            self._complete(mirrors[0])
+
+    def _sync(self, outbox: Outbox) -> None:
+        confirmed = Confirmed.of(self.workspace, self.warehouse, self.name, outbox)
+        confirmed.prepare()
+        if self.instance is not None:
+            confirmed.forget_others(self.instance)
+            confirmed.mark_vanished()
+        for batch in self._batches(confirmed.changes()):
+            rows, changed = split(batch)
+            self._keep(confirmed, rows, self._send(outbox, self._records(outbox, rows, changed)))
+        if self.instance is not None:
+            for batch in self._batches(confirmed.vanished()):
+                rows = pa.Table.from_batches([batch])
+                self._remove(confirmed, rows, self._send(outbox, self._removals(rows)))
+
+    def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        for batch in self.warehouse.query(query):
+            if self.stopped:
+                return
+            yield batch
+
+    def _records(self, outbox: Outbox, rows: pa.Table, changed: list[list[str]]) -> list[Record]:
+        """A record per row that has something to send."""
+        pairs = zip(rows.to_pylist(), changed, strict=True)
+        if not outbox.is_mirror:
+            return [r for r in (record_of(row, names) for row, names in pairs) if r.fields]
+        return [self._mirrored(row[KEY], {c: plain(row[c]) for c in names}) for row, names in pairs]
+
+    def _removals(self, rows: pa.Table) -> list[Record]:
+        return [self._mirrored(key, {"deleted": True}) for key in rows[KEY].to_pylist()]
+
+    def _mirrored(self, key: str, fields: dict[str, Any]) -> Record:
+        return Record(key, {KEY: key}, {**fields, INSTANCE: self.instance})
+
+    def _send(self, outbox: Outbox, records: Sequence[Record]) -> dict[str, Receipt]:
+        """The receipts by key."""
+        sync = sync_profiles(self.target, outbox.stream, records, self.limiter)
         receipts = {r.key: r for r in sync}
-        keep(workspace, warehouse, confirmed, rows, receipts, name, now)
-        for field in totals:
-            totals[field] += getattr(sync.totals, field)
-        if sync.stopped:
-            return totals, sync.stopped
-    return totals, None
+        for field in _FIELDS:
+            self.totals[outbox.title][field] += getattr(sync.totals, field)
+        self.stopped = self.stopped or sync.stopped
+        if outbox.is_mirror and any(r.http_status == OTHER_INSTANCE for r in receipts.values()):
+            self.stopped = UnavailableError(
+                f"{self.name} was made anew while it was filled", "the next delivery fills it"
+            )
+        return receipts
 
+    def _keep(self, confirmed: Confirmed, rows: pa.Table, receipts: Mapping[str, Receipt]) -> None:
+        """Receipts, and the rows that are now confirmed, in one transaction.
 
-def waiting(workspace: Workspace, warehouse: Warehouse, name: str) -> int:
-    """How many rows of the outbox differ from what the destination has confirmed."""
-    kind = workspace.project.destinations[name].kind
-    if warehouse.columns(confirmed_table(workspace, kind)) is None:
-        return int(warehouse.rows(f"select count(*) from {outbox_model(workspace, kind)}")[0][0])
-    query = difference(workspace, warehouse, kind)
-    return int(warehouse.rows(f"select count(*) from ({query}) as changed")[0][0])
+        A row in which only NULLs changed had nothing to send and counts as confirmed. What a
+        mirror refused is sent whole next time: perhaps it has less than we believe.
+        """
+        keys = rows[KEY].to_pylist()
+        done = [k not in receipts or receipts[k].status is Status.ACCEPTED for k in keys]
+        refused = [k for k, r in receipts.items() if r.status is Status.REJECTED]
+        with self.warehouse.transaction():
+            confirmed.keep(rows.filter(pa.array(done, pa.bool_())), self.instance)
+            if confirmed.outbox.is_mirror and refused:
+                confirmed.forget(refused)
+            self._append(confirmed.outbox, rows, receipts)
 
+    def _remove(
+        self, confirmed: Confirmed, rows: pa.Table, receipts: Mapping[str, Receipt]
+    ) -> None:
+        """Receipts, and forget the rows that are gone on the other side."""
+        gone = [k for k, r in receipts.items() if r.status is Status.ACCEPTED]
+        with self.warehouse.transaction():
+            if gone:
+                confirmed.forget(gone)
+            self._append(confirmed.outbox, rows, receipts)
 
-def outbox_model(workspace: Workspace, kind: str) -> str:
-    """`schema.name` of a destination's outbox."""
-    return workspace.model(f"outbox_{kind}__{OUTBOXES[kind]}")
+    def _append(self, outbox: Outbox, rows: pa.Table, receipts: Mapping[str, Receipt]) -> None:
+        has_customers = "customer_id" in rows.column_names
+        ids = rows["customer_id"].to_pylist() if has_customers else [None] * len(rows)
+        customers = dict(zip(rows[KEY].to_pylist(), ids, strict=True))
+        lines = [
+            receipt_row(
+                r, customers[r.key], self.workspace.project.salt, self.name, outbox, self.now
+            )
+            for r in receipts.values()
+        ]
+        table = pa.Table.from_pylist(lines, schema=RECEIPTS)
+        self.warehouse.append(self.workspace.engine("receipts"), table)
 
+    def _greet(self, fields: Mapping[str, Any]) -> str | None:
+        """Which store is there."""
+        record = Record("hot_store", {KEY: "hot_store"}, fields)
+        sync = sync_profiles(self.target, "store", [record], self.limiter)
+        (receipt,) = sync
+        if receipt.status is Status.ACCEPTED:
+            return receipt.vendor_ref
+        self.stopped = sync.stopped or UnavailableError(
+            f"{self.name}: {receipt.reason}", "is `nextmove serve` running, and at this URL?"
+        )
+        return None
 
-def confirmed_table(workspace: Workspace, kind: str) -> str:
-    """`schema.name` of the rows a destination has confirmed."""
-    return workspace.engine(f"confirmed_{kind}__{OUTBOXES[kind]}")
-
-
-def prepare_confirmed(workspace: Workspace, warehouse: Warehouse, kind: str) -> str:
-    """The confirmed table with at least the outbox's columns."""
-    table, model = confirmed_table(workspace, kind), outbox_model(workspace, kind)
-    warehouse.rows(f"create table if not exists {table} as select * from {model} limit 0")
-    have = warehouse.columns(table) or {}
-    for column, sql_type in (warehouse.columns(model) or {}).items():
-        if column not in have:
-            warehouse.rows(f"alter table {table} add column {warehouse.quote(column)} {sql_type}")
-    return table
-
-
-def difference(workspace: Workspace, warehouse: Warehouse, kind: str) -> str:
-    """SQL: outbox rows that are new or differ, with a flag `changed_<column>` per column."""
-    model = outbox_model(workspace, kind)
-    columns = [c for c in warehouse.columns(model) or {} if c not in _UNSENT]
-    quote = warehouse.quote
-    flags = [f"(o.{quote(c)} is distinct from c.{quote(c)})" for c in columns]
-    named = ", ".join(
-        f"{f} as {quote(f'changed_{c}')}" for f, c in zip(flags, columns, strict=True)
-    )
-    return (
-        f"select o.*, {named} from {model} o"
-        f" left join {confirmed_table(workspace, kind)} c on o.{KEY} = c.{KEY}"
-        f" where c.{KEY} is null or {' or '.join(flags)} order by o.{KEY}"
-    )
+    def _complete(self, outbox: Outbox) -> None:
+        """Tell as of when all profiles are up to date, unless some were left."""
+        totals = self.totals[outbox.title]
+        if self.stopped or totals["skipped"] or totals["unknown"]:
+            return
+        model = Confirmed.of(self.workspace, self.warehouse, self.name, outbox).model
+        (as_of,) = self.warehouse.rows(f"select max({_AS_OF}) from {model}")[0]
+        if as_of is not None:
+            self._greet({INSTANCE: self.instance, _AS_OF: int(as_of)})
 
 
 def split(batch: pa.RecordBatch) -> tuple[pa.Table, list[list[str]]]:
@@ -124,39 +193,16 @@ def plain(value: Any) -> Any:
     return f"{value.isoformat()}Z" if isinstance(value, datetime) else value
 
 
-def keep(
-    workspace: Workspace,
-    warehouse: Warehouse,
-    confirmed: str,
-    rows: pa.Table,
-    receipts: Mapping[str, Receipt],
-    name: str,
-    now: datetime,
-) -> None:
-    """Receipts, and the rows that are now confirmed, in one transaction.
-
-    A row in which only NULLs changed has nothing to send and counts as confirmed.
-    """
-    keys = rows[KEY].to_pylist()
-    done = [k not in receipts or receipts[k].status is Status.ACCEPTED for k in keys]
-    customers = dict(zip(keys, rows["customer_id"].to_pylist(), strict=True))
-    lines = [receipt_row(r, customers[r.key], workspace, name, now) for r in receipts.values()]
-    with warehouse.transaction():
-        warehouse.merge(confirmed, rows.filter(pa.array(done)), [KEY])
-        warehouse.append(workspace.engine("receipts"), pa.Table.from_pylist(lines, schema=RECEIPTS))
-
-
 def receipt_row(
-    receipt: Receipt, customer_id: str, workspace: Workspace, name: str, now: datetime
+    receipt: Receipt, customer_id: str | None, salt: str, name: str, outbox: Outbox, now: datetime
 ) -> dict[str, Any]:
     """A profile-lane receipt. The key may be an address, so only its digest is kept."""
-    stream = OUTBOXES[workspace.project.destinations[name].kind]
-    digest = hashlib.sha256(f"{workspace.project.salt}\x1f{receipt.key}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{salt}\x1f{receipt.key}".encode()).hexdigest()
     return {
-        "send_key": f"{name}.{stream}:{digest[:16]}:{now.isoformat()}",
+        "send_key": f"{name}.{outbox.stream}:{digest[:16]}:{now.isoformat()}",
         "decision_id": None,
         "destination": name,
-        "stream": stream,
+        "stream": outbox.stream,
         "customer_id": customer_id,
         "attempt": 1,
         "status": receipt.status.value,

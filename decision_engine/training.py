@@ -15,7 +15,7 @@ from connectors import failpoint
 from connectors.base import Warehouse
 from decision_engine import keys
 from decision_engine.arrow import column_of_array, matrix_of
-from decision_engine.epochs import initial_state, read_state
+from decision_engine.epochs import initial_state, read_state, start_from_prior
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.learn import Rewards, buckets, learn
@@ -40,10 +40,13 @@ def learn_all(
             raise StepError(
                 f"{workspace.model(REWARDS)} does not exist; run `nextmove build` first"
             )
-        return {
+        rows = {
             name: learn_agent(workspace, warehouse, name, as_of, dry_run)
             for name in sorted(workspace.agents)
         }
+        for name in rows if not dry_run else ():
+            start_from_prior(workspace, warehouse, name, as_of)
+        return rows
 
 
 def learn_agent(

@@ -83,6 +83,10 @@ def vendor_answer(name: str, stream: str, request: Request, mask: list[bool]) ->
         lists = {"invalidUserIds": failed[::2], "conflictEmails": failed[1::2]}
         count = len(mask) - len(bad)
         return json.dumps({"successCount": count, "failedUpdates": lists}).encode()
+    if name == "hot_store":
+        words = ["accepted" if is_good else "rejected" for is_good in mask]
+        verdicts = [{"key": f"k{i}", "status": word} for i, word in enumerate(words)]
+        return json.dumps({"instance": "i", "rows": verdicts}).encode()
     traces = [entry["objectWriteTraceId"] for entry in request.json["inputs"]]
     results = [
         {"id": f"9{i}", "properties": {"email": f"p{i}@example.com"}} for i in range(len(mask))

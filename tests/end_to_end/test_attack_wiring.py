@@ -178,12 +178,31 @@ def test_profiles_of_another_time_are_no_ground_for_decisions(project: Path, day
         decide_all(Workspace.open(project), midnight(days))
 
 
-def test_one_destination_of_a_kind(project: Path) -> None:
+def with_second_braze(project: Path, webhook_key_env: str) -> None:
     path = project / "nextmove.yml"
     text = path.read_text()
-    block = text[text.index("  hubspot:\n") : text.index("\n# Every customer is in one group")]
-    path.write_text(text.replace(block, block + block.replace("  hubspot:", "  crm_two:")))
-    with pytest.raises(ConfigurationError, match="there can be only one hubspot"):
+    block = text[text.index("  braze:\n    kind") : text.index("  iterable:\n    kind")]
+    second = block.replace("  braze:", "  braze_eu:").replace("BRAZE_WEBHOOK_KEY", webhook_key_env)
+    path.write_text(text.replace(block, block + second))
+
+
+def test_each_destination_of_a_kind_is_kept_in_step_by_itself(project: Path) -> None:
+    with_second_braze(project, "BRAZE_WEBHOOK_KEY")
+    workspace = Workspace.open(project)
+    with open_delivery(workspace) as delivery:
+        first = delivery.deliver(midnight(0))["streams"]
+        assert first["braze profiles"] == first["braze_eu profiles"]
+        assert first["braze profiles"]["accepted"] > 100
+        with workspace.warehouse() as warehouse:
+            warehouse.rows("delete from nextmove_engine.confirmed_braze_eu__users")
+        second = delivery.deliver(midnight(0))["streams"]
+    assert second["braze profiles"]["extracted"] == 0
+    assert second["braze_eu profiles"] == first["braze_eu profiles"]
+
+
+def test_the_receiver_knows_one_token_of_a_vendor(project: Path) -> None:
+    with_second_braze(project, "ANOTHER_KEY")
+    with pytest.raises(ConfigurationError, match="all braze destinations must use BRAZE_WEBHOOK"):
         Workspace.open(project)
 
 

@@ -1,0 +1,142 @@
+"""What a destination has confirmed of an outbox, and what of it has changed since: all SQL.
+
+The confirmed table of a mirror has one more column, `instance`: the store that confirmed the
+row, and NULL while the row's removal is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from connectors.base import Warehouse
+from decision_engine.workspace import Workspace
+
+KEY = "key"
+INSTANCE = "instance"
+UNSENT = (KEY, "customer_id")
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """What keeps one stream of a destination in step: the model `outbox_<kind>__<stream>`.
+
+    `title` names it in totals. A mirror's other side is a copy of the model: a NULL is a value
+    there, rows that vanish are deleted, and the copy may be lost and made anew. `quiet` columns
+    go along with others but are no reason to send a row.
+    """
+
+    stream: str
+    title: str = "profiles"
+    is_mirror: bool = False
+    quiet: tuple[str, ...] = ()
+
+
+OUTBOXES: dict[str, tuple[Outbox, ...]] = {
+    "braze": (Outbox("users"),),
+    "iterable": (Outbox("users"),),
+    "hubspot": (Outbox("contacts"),),
+    "hot_store": (
+        Outbox("profiles", is_mirror=True, quiet=("as_of",)),
+        Outbox("policies", title="policies", is_mirror=True),
+    ),
+}
+"""By the kind of the destination, in the order in which they are brought up to date."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The confirmed rows of one outbox at one destination."""
+
+    warehouse: Warehouse
+    outbox: Outbox
+    model: str
+    table: str
+
+    @classmethod
+    def of(cls, workspace: Workspace, warehouse: Warehouse, name: str, outbox: Outbox) -> Confirmed:
+        """Of the destination called `name`."""
+        kind = workspace.project.destinations[name].kind
+        model = workspace.model(f"outbox_{kind}__{outbox.stream}")
+        table = workspace.engine(f"confirmed_{name}__{outbox.stream}")
+        return cls(warehouse, outbox, model, table)
+
+    def prepare(self) -> None:
+        """Have the table, with at least the outbox's columns."""
+        create = f"create table if not exists {self.table} as select * from {self.model} limit 0"
+        self.warehouse.rows(create)
+        have = self.warehouse.columns(self.table) or {}
+        wanted = dict(self._model_columns())
+        if self.outbox.is_mirror:
+            wanted[INSTANCE] = wanted[KEY]
+        for column, sql_type in wanted.items():
+            if column not in have:
+                name = self.warehouse.quote(column)
+                self.warehouse.rows(f"alter table {self.table} add column {name} {sql_type}")
+
+    def changes(self) -> str:
+        """SQL: outbox rows that are new or differ, with a flag `changed_<column>` per column.
+
+        In a mirror all columns of a new row count as changed.
+        """
+        quote = self.warehouse.quote
+        flags = {
+            c: f"(o.{quote(c)} is distinct from c.{quote(c)})"
+            for c in self._model_columns()
+            if c not in UNSENT
+        }
+        is_new = f"c.{KEY} is null"
+        reasons = [is_new, *(f for c, f in flags.items() if c not in self.outbox.quiet)]
+        if self.outbox.is_mirror:
+            flags = {c: f"({is_new} or {flag})" for c, flag in flags.items()}
+        named = ", ".join(f"{f} as {quote(f'changed_{c}')}" for c, f in flags.items())
+        there = f" and c.{INSTANCE} is not null" if self.outbox.is_mirror else ""
+        return (
+            f"select o.*, {named} from {self.model} o"
+            f" left join {self.table} c on o.{KEY} = c.{KEY}{there}"
+            f" where {' or '.join(reasons)} order by o.{KEY}"
+        )
+
+    def waiting(self) -> int:
+        """How many rows of the outbox differ from what the destination has confirmed."""
+        exists = self.warehouse.columns(self.table) is not None
+        query = f"({self.changes()}) as changed" if exists else self.model
+        return int(self.warehouse.rows(f"select count(*) from {query}")[0][0])
+
+    def keep(self, rows: pa.Table, instance: str | None) -> None:
+        """Note rows of the outbox as confirmed."""
+        if instance is not None:
+            rows = rows.append_column(INSTANCE, pa.array([instance] * len(rows), pa.string()))
+        self.warehouse.merge(self.table, rows, [KEY])
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Take rows as not confirmed: they are sent whole, if they are to be sent."""
+        among = self.warehouse.among(KEY)
+        self.warehouse.rows(f"delete from {self.table} where {among}", [list(keys)])
+
+    def forget_others(self, instance: str) -> None:
+        """Forget what another store has confirmed."""
+        self.warehouse.rows(f"delete from {self.table} where {INSTANCE} <> ?", [instance])
+
+    def mark_vanished(self) -> None:
+        """Mark confirmed rows that the outbox has no more as to be removed.
+
+        An outbox without any row is no reason to empty the other side: something went wrong.
+        """
+        self.warehouse.rows(
+            f"update {self.table} set {INSTANCE} = null"
+            f" where exists (select 1 from {self.model})"
+            f" and not exists (select 1 from {self.model} o where o.{KEY} = {self.table}.{KEY})"
+        )
+
+    def vanished(self) -> str:
+        """SQL: the rows to be removed that did not come back since they were marked."""
+        return (
+            f"select c.* from {self.table} c left join {self.model} o on o.{KEY} = c.{KEY}"
+            f" where c.{INSTANCE} is null and o.{KEY} is null order by c.{KEY}"
+        )
+
+    def _model_columns(self) -> dict[str, str]:
+        return self.warehouse.columns(self.model) or {}
