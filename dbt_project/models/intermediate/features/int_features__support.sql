@@ -1,31 +1,15 @@
-with complaints as (
-    select *
-    from {{ ref('stg_support__tickets') }}
-    where kind = 'complaint' and created_at <= {{ nextmove.as_of() }}
-),
-
-identity as (
-    select * from {{ ref('int_identity__map') }}
-),
-
-resolved as (
-    {{ nextmove.with_customer('complaints', ['email']) }}
-),
-
-ranked as (
+with ranked as (
     select
-        resolved.*,
-        -- A ticket solved after as_of was still open then.
-        case when status <> 'solved' or solved_at > {{ nextmove.as_of() }} then 1 else 0 end as is_open,
+        complaints.*,
         row_number() over (
             partition by customer_id order by created_at desc, ticket_id desc
         ) as recency
-    from resolved
+    from {{ ref('int_events__complaints') }} as complaints
 )
 
 select
     customer_id,
-    max(is_open) as open_complaints,
+    max(case when is_open then 1 else 0 end) as open_complaints,
     max(created_at) as last_complaint_at,
     max(case when recency = 1 then sentiment end) as complaint_sentiment
 from ranked
