@@ -50,7 +50,7 @@ ENGINE = {
     ),
     "inbound_events": Room("webhook event, once (vendor, event_id)", "build", "dbt"),
     "tracked_events": Room("event of the tracking API, once (message_id)", "build", "dbt"),
-    "policy_states": Room("agent x version", "learn", "learn, decide, replay"),
+    "policy_states": Room("agent x version", "learn, decide", "learn, decide, deliver, replay"),
     "loaded_segments": Room(
         "segment of the inbound log that has been loaded", "build", "build, deliver"
     ),
@@ -92,6 +92,7 @@ NOTES = {
     "policy_states.closed_through": "decisions closed until then are in the sums",
     "policy_states.n_decisions": "decisions learned from, open ones included",
     "policy_states.state": "npz with a JSON header, without pickles",
+    "policy_states.is_current": "decisions are made with it; at first it is the prior",
     "policy_states.summary": "JSON: what `nextmove learn` says, and the outcomes it counted by",
     "runs.totals": "JSON: what the step did",
 }
@@ -106,6 +107,8 @@ READERS = {
     "outbox_braze__users": "deliver, profile lane",
     "outbox_iterable__users": "deliver, profile lane",
     "outbox_hubspot__contacts": "deliver, profile lane",
+    "outbox_hot_store__profiles": "deliver, to the service",
+    "outbox_hot_store__policies": "deliver, to the service",
 }
 
 MADE = "<!-- Made by `python -m tests.docs.reference`; do not edit. -->"
@@ -129,7 +132,9 @@ Each is optional: list those you have under `sources` in `nextmove.yml`. A table
 
 CONFIRMED = (
     "The rows of an outbox that its destination has confirmed, with the outbox's own columns."
-    " Written and read by deliver: what differs from the outbox goes out next."
+    " Written and read by deliver: what differs from the outbox goes out next. For a hot store"
+    " there is also `instance`: which store has confirmed the row, NULL while its removal is on"
+    " the way."
 )
 
 CLI_HEAD = f"""{MADE}
@@ -162,7 +167,7 @@ def tables_page() -> str:
     for name, schema in ENGINE_TABLES.items():
         parts += engine_lines(name, schema)
     parts += [
-        "### `confirmed_<kind>__<stream>`",
+        "### `confirmed_<destination>__<stream>`",
         "",
         CONFIRMED,
     ]
