@@ -131,20 +131,9 @@ def add(
     """Make one part again and count what differs."""
     first = {c: table[c][0].as_py() for c in ("epoch_id", "agent", "group_name", "policy_version")}
     plan = frozen[first["epoch_id"]]["agents"][first["agent"]]
-    policy = plan["policies"][first["group_name"]]
-    actions = tuple(a["key"] for a in plan["actions"])
-    has_posterior = policy["family"] in ("gaussian", "beta")
-    records = Records(
-        decision_ids=table["decision_id"].to_pylist(),
-        actions=actions,
-        policy=policy["kind"],
-        floor=policy["floor"],
-        mean=_matrix(table, "mean") if has_posterior else np.empty((table.num_rows, 0)),
-        sd=_matrix(table, "sd") if has_posterior else np.empty((table.num_rows, 0)),
-        reasons=_matrix(table, "reasons").astype(np.uint8),
-        p_agent=table["p_agent"].to_numpy(),
-        preference=policy["preference"],
-    )
+    records = records_of(plan, table)
+    has_posterior = bool(records.mean.size)
+    actions = records.actions
     again = replay(records)
     before = table["action"].to_pylist()
     report["decisions"] += table.num_rows
@@ -161,6 +150,24 @@ def add(
         made = with_posterior(records, states[key], _matrix(table, "x"))
         same = (made.mean == records.mean).all(axis=1) & (made.sd == records.sd).all(axis=1)
         report["different_posterior"] += int((~same).sum())
+
+
+def records_of(plan: dict[str, Any], table: pa.Table) -> Records:
+    """Rows of `decisions` of one agent and group, by the agent's plan in their epoch."""
+    policy = plan["policies"][table["group_name"][0].as_py()]
+    has_posterior = policy["family"] in ("gaussian", "beta")
+    empty = np.empty((table.num_rows, 0))
+    return Records(
+        decision_ids=table["decision_id"].to_pylist(),
+        actions=tuple(a["key"] for a in plan["actions"]),
+        policy=policy["kind"],
+        floor=policy["floor"],
+        mean=_matrix(table, "mean") if has_posterior else empty,
+        sd=_matrix(table, "sd") if has_posterior else empty,
+        reasons=_matrix(table, "reasons").astype(np.uint8),
+        p_agent=table["p_agent"].to_numpy(),
+        preference=policy["preference"],
+    )
 
 
 def _matrix(table: pa.Table, column: str) -> Any:

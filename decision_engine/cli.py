@@ -187,9 +187,9 @@ def load(folder: Path, as_json: bool) -> None:
     """
     from decision_engine.inbound import load_log
 
-    with reported_errors():
-        result = {"inbound_events": load_log(open_workspace(folder))}
-        emit(result, as_json, lambda r: totals_table("load", r))
+    with reported_errors(), progress_line(as_json, "loading") as progress:
+        result = load_log(open_workspace(folder), progress)
+    emit(result, as_json, lambda r: totals_table("load", r))
 
 
 @main.command()
@@ -211,7 +211,7 @@ def build(folder: Path, as_of: datetime, select: str | None, as_json: bool) -> N
         loaded = take_in(workspace)
         totals = run_build(workspace, as_of, select=select, progress=progress)
         result = {
-            "inbound_events": loaded,
+            **loaded,
             "models": totals.models,
             "tests": totals.tests,
             "warnings": list(totals.warnings),

@@ -11,4 +11,7 @@ FAILPOINTS = (
     "decide.epoch.after_finish",
     "project.receipts.before_commit",
     "project.receipts.after_commit",
+    "load.chunk.after_insert",
+    "load.segment.before_commit",
+    "load.segment.after_commit",
 )

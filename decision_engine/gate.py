@@ -1,7 +1,7 @@
 """The send boundary: may this message leave now? Asked again for every intent.
 
-The answer comes from the profiles, corrected by what is fresher than they are: opt-outs that
-came after they were built, and sends the journal has made since then.
+The answer comes from the profiles, corrected by what is fresher than they are: opt-outs and
+complaints that came after they were built, and sends the journal has made since then.
 It can only take a send away, never change a decision.
 """
 
@@ -15,7 +15,7 @@ from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import at_send, columns_of
-from decision_engine.inbound import fresh_refusals
+from decision_engine.news import Identifier, news
 from decision_engine.workspace import Workspace
 
 _LIST = 20_000
@@ -36,8 +36,9 @@ class Gate:
         self.journal = journal
         self.profiles = _profiles(workspace, warehouse, customer_ids)
         oldest = min(map(_built, self.profiles.values()), default=datetime.max)
-        self.refused_ids = fresh_refusals(workspace, warehouse, oldest)
+        self.refused_ids, complaints = news(workspace, warehouse, oldest)
         self.refusals = _by_customer(workspace, warehouse, self.refused_ids)
+        self.complaining = _complaining(workspace, warehouse, complaints)
 
     def __call__(self, intent: Mapping[str, Any], now: datetime) -> str | None:
         """None to send, or the reason to skip."""
@@ -46,11 +47,13 @@ class Gate:
         return at_send(intent, fresh, self.workspace.project, now, self.workspace.is_stopped)
 
     def fresh(self, intent: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
-        """The profile with newer opt-outs and newer sends worked in."""
+        """The profile with newer opt-outs, complaints and sends worked in."""
         facts = dict(profile)
         by_id = self.refused_ids.get(intent["external_id"], set())
         for channel in by_id | self.refusals.get(intent["customer_id"], set()):
             facts[f"consent_{channel}"] = False
+        if self.complaining & {intent["customer_id"], intent["external_id"]}:
+            facts["has_open_complaint"] = True
         for send in self.journal.recent_sends(intent["customer_id"], _built(profile)):
             for name in _counters(send.channel):
                 if facts.get(name) is not None:
@@ -83,6 +86,21 @@ def _by_customer(
     for identifiers in _parts(list(refusals)):
         for identifier, customer_id in warehouse.rows(query, [identifiers, identifiers]):
             found.setdefault(customer_id, set()).update(refusals[identifier])
+    return found
+
+
+def _complaining(
+    workspace: Workspace, warehouse: Warehouse, complaints: set[Identifier]
+) -> set[str]:
+    """Customers and external ids that the identifiers of complaints lead to."""
+    found = {value for kind, value in complaints if kind == "user_id"}
+    for kind in sorted({kind for kind, _ in complaints}):
+        query = (
+            f"select customer_id from {workspace.model('int_identity__map')}"
+            f" where identifier_kind = ? and {warehouse.among('identifier_value')}"
+        )
+        for values in _parts([value for k, value in complaints if k == kind]):
+            found |= {row[0] for row in warehouse.rows(query, [kind, values])}
     return found
 
 

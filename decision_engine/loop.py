@@ -89,15 +89,15 @@ def run(
 def preview(workspace: Workspace, as_of: datetime) -> dict[str, Any]:
     """What a round would decide and deliver with the profiles as they are; changes nothing."""
     totals: dict[str, Any] = {
-        "build": {"inbound_events": 0, "models": 0, "tests": 0},
+        "build": {"inbound_events": 0, "tracked_events": 0, "models": 0, "tests": 0},
         "decide": decide_all(workspace, as_of, dry_run=True),
         "deliver": deliver(workspace, as_of, dry_run=True),
     }
     return {"slot": as_of.date().isoformat(), "steps": summary(totals), **totals}
 
 
-def take_in(workspace: Workspace, journal: Journal | None = None) -> int:
-    """Bring what happened outside into the warehouse; the number of new inbound events.
+def take_in(workspace: Workspace, journal: Journal | None = None) -> dict[str, int]:
+    """Bring what happened outside into the warehouse; the number of new rows of each table.
 
     Receipts too: a delivery that was cut short has not copied its own, and without them the
     frequency caps would not know of its sends.
@@ -126,7 +126,7 @@ def build_step(
         select=QUICK if quick and not is_first else None,
         progress=progress,
     )
-    return {"inbound_events": loaded, "models": totals.models, "tests": totals.tests}
+    return {**loaded, "models": totals.models, "tests": totals.tests}
 
 
 def dispatch_step(
@@ -191,6 +191,7 @@ def summary(totals: dict[str, Any]) -> dict[str, Any]:
     delivered = totals["deliver"]["streams"].values()
     return {
         "inbound_events": totals["build"]["inbound_events"],
+        "tracked_events": totals["build"].get("tracked_events", 0),
         "dbt_models": totals["build"]["models"],
         "dbt_tests": totals["build"]["tests"],
         "decisions": sum(a["decisions"] for a in decided),

@@ -64,6 +64,15 @@ def replay(records: Records) -> Replayed:
     return Replayed(action, p, records.p_agent * p)
 
 
+def p_of(records: Records, action: Ints) -> Floats:
+    """(n,): the probability that each record's law gives to the action at this index."""
+    eligible = records.reasons == Reason.ELIGIBLE
+    family = POLICIES[records.policy].FAMILY
+    law = (records.mean, records.sd, eligible, records.floor, family)
+    p: Floats = propensities(*law, records.preference)[np.arange(len(action)), action]
+    return p
+
+
 def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
     """The records with mean and sd computed again from the policy state and features x (n, d)."""
     mean, sd = POLICIES[records.policy].posterior(state, records.actions, x)

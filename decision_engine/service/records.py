@@ -76,6 +76,12 @@ class Intent(msgspec.Struct, tag="intent", tag_field="record", frozen=True):
 Record = Webhook | Event | Epoch | Decision | Intent
 R = TypeVar("R", Webhook, Event, Epoch, Decision, Intent)
 
+TAGS: dict[bytes, type[Record]] = {
+    f'{{"record":"{kind.__struct_config__.tag}"'.encode(): kind
+    for kind in (Webhook, Event, Epoch, Decision, Intent)
+}
+"""How the line of a record begins."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
 
@@ -91,7 +97,7 @@ def records(payload: bytes) -> Iterator[Record]: ...
 def records(payload: bytes, *kinds: type[R]) -> Iterator[R]: ...
 def records(payload: bytes, *kinds: type[Any]) -> Iterator[Any]:
     """The records of a frame; of the given kinds only, if there are any, and quickly then."""
-    tags = tuple(f'{{"record":"{kind.__struct_config__.tag}"'.encode() for kind in kinds)
+    tags = tuple(tag for tag, kind in TAGS.items() if kind in kinds)
     for line in payload.split(b"\n"):
         if not tags or line.startswith(tags):
             yield _decode(line)

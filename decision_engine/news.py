@@ -1,0 +1,129 @@
+"""What came in since the profiles were built and binds the send boundary at once.
+
+Opt-outs and open complaints, from the moment they were received: from the part of the log that
+is not loaded yet, the open segment included, and from what is loaded but newer than the profiles.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from connectors import framed
+from connectors.base import Warehouse
+from decision_engine.identifiers import clean_email, clean_id
+from decision_engine.inbound import last_loaded
+from decision_engine.service.records import Event, Webhook, records
+from decision_engine.service.tracked_fields import TICKET_SOLVED
+from decision_engine.workspace import Workspace
+
+REFUSALS = ("unsubscribe", "complaint")
+COMPLAINT = "complaint"
+_MARKS = (b'"unsubscribe"', b'"complaint"', b'"ticket_id":')
+"""One of them is in every frame that has news."""
+
+Identifier = tuple[str, str]
+"""Kind (user_id, anonymous_id, email) and value."""
+
+
+class News(NamedTuple):
+    """`refusals`: what vendors know a person by to channels that are refused.
+
+    `complaints`: who has a complaint that is open.
+    """
+
+    refusals: Mapping[str, set[str]]
+    complaints: set[Identifier]
+
+
+class Turn(NamedTuple):
+    """A ticket was opened or solved. The last turn of a ticket is its state."""
+
+    at: datetime
+    is_solved: bool
+    kind: str | None
+    identifiers: tuple[Identifier, ...]
+
+
+def news(workspace: Workspace, warehouse: Warehouse, since: datetime) -> News:
+    """What is newer than profiles of `since`, or was received after it."""
+    refusals: dict[str, set[str]] = defaultdict(set)
+    turns: dict[str, list[Turn]] = defaultdict(list)
+    for row in _loaded_refusals(workspace, warehouse, since):
+        _refuse(refusals, *row)
+    for ticket_id, turn in _loaded_turns(workspace, warehouse, since):
+        turns[ticket_id].append(turn)
+    done = last_loaded(workspace, warehouse)
+    for segment in framed.segments(workspace.inbound_log):
+        if framed.number(segment) > done:
+            for record in _told(segment):
+                if isinstance(record, Webhook):
+                    _refuse(refusals, record.external_id, record.email, record.channel)
+                elif record.ticket_id is not None:
+                    turns[record.ticket_id].append(_turn(record))
+    last = (max(of_ticket, key=lambda turn: turn[:2]) for of_ticket in turns.values())
+    is_open = (t for t in last if t.kind == COMPLAINT and not t.is_solved)
+    return News(dict(refusals), {i for turn in is_open for i in turn.identifiers})
+
+
+def _refuse(
+    refusals: dict[str, set[str]], external_id: str | None, email: str | None, channel: str | None
+) -> None:
+    for identifier in (clean_id(external_id), clean_email(email)):
+        if identifier and channel:
+            refusals[identifier].add(channel)
+
+
+def _told(segment: Path) -> Iterator[Webhook | Event]:
+    """Refusals and tickets of a segment; everything else is passed over without decoding."""
+    for _, payload in framed.frames(segment):
+        if any(mark in payload for mark in _MARKS):
+            for webhook in records(payload, Webhook):
+                if webhook.event_type in REFUSALS:
+                    yield webhook
+            for event in records(payload, Event):
+                if event.ticket_id is not None:
+                    yield event
+
+
+def _turn(event: Event) -> Turn:
+    return _as_turn(
+        datetime.fromisoformat(event.occurred_at),
+        event.event,
+        event.ticket_kind,
+        event.user_id,
+        event.anonymous_id,
+        event.email,
+    )
+
+
+def _as_turn(at: datetime, event: str | None, kind: str | None, *values: str | None) -> Turn:
+    kinds = ("user_id", "anonymous_id", "email")
+    known = tuple((k, v) for k, v in zip(kinds, values, strict=True) if v is not None)
+    return Turn(at, event == TICKET_SOLVED, kind, known)
+
+
+def _loaded_refusals(
+    workspace: Workspace, warehouse: Warehouse, since: datetime
+) -> list[tuple[str | None, str | None, str | None]]:
+    rows = warehouse.rows(
+        f"select external_id, email, channel from {workspace.engine('inbound_events')}"
+        " where event_type in (?, ?) and (occurred_at > ? or received_at > ?)",
+        [*REFUSALS, since, since],
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _loaded_turns(
+    workspace: Workspace, warehouse: Warehouse, since: datetime
+) -> list[tuple[str, Turn]]:
+    rows = warehouse.rows(
+        "select ticket_id, occurred_at, event, ticket_kind, user_id, anonymous_id, email"
+        f" from {workspace.engine('tracked_events')}"
+        " where ticket_id is not null and (occurred_at > ? or received_at > ?)",
+        [since, since],
+    )
+    return [(row[0], _as_turn(*row[1:])) for row in rows]
