@@ -27,6 +27,7 @@ from connectors.limits import Limiter
 from decision_engine.build import Progress
 from decision_engine.config import Destination
 from decision_engine.confirmed import OUTBOXES, Confirmed
+from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.intents import MESSAGES, intents
@@ -116,6 +117,7 @@ class Delivery:
         streams: dict[str, dict[str, int]],
         problems: list[ConnectorError],
     ) -> None:
+        self.journal.add(intents(self.workspace, warehouse, EVENTS, clock()))
         due = [intent["customer_id"] for intent in self.journal.due(clock())]
         if not due:
             return

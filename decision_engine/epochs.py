@@ -25,6 +25,8 @@ from decision_engine.types import Catalog, Epoch, Ints
 from decision_engine.workspace import Workspace
 
 FEATURES = "dim_customer_features"
+EVENTS = "events"
+"""The slot of an epoch of the hot path: its decisions have slots of their own, an event or call."""
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,18 @@ def undispatched(
 def intents(
     workspace: Workspace, warehouse: Warehouse, slot: str, as_of: datetime
 ) -> Iterator[dict[str, Any]]:
-    """The send intents of a slot: every decision to send that has not expired."""
+    """The send intents of an epoch's slot: every decision that is ours to send and not expired.
+
+    `EVENTS` stands for all decisions of the hot path.
+    """
     query = (
         "select d.decision_id, d.customer_id, d.agent, d.action, d.channel, d.creative,"
         " d.incentive, d.is_promotional, d.send_at, d.expires_at, c.external_id, c.time_zone"
         f" from {workspace.engine('decisions')} d"
-        f" join {workspace.model('dim_customers')} c using (customer_id)"
-        " where d.slot = ? and d.action <> 'no_action' and d.expires_at > ?"
+        f" join {workspace.engine('epochs')} e on d.epoch_id = e.epoch_id"
+        f" join {workspace.model('dim_customers')} c on d.customer_id = c.customer_id"
+        " where e.slot = ? and d.action <> 'no_action' and d.expires_at > ?"
+        " and d.carried_out_by = 'delivery'"
         " order by d.send_at, d.decision_id"
     )
     for batch in warehouse.query(query, [slot, as_of]):

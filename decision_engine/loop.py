@@ -147,9 +147,11 @@ def deliver(
     dry_run: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Dispatch every date that was decided and is not dispatched, then one delivery pass."""
+    """Take in what the service has decided, dispatch decided dates, then one delivery pass."""
     require_real_clock(workspace, now)
     workspace.require_keys()
+    if not dry_run:
+        load_log(workspace)
     with workspace.warehouse() as warehouse:
         decided, cut_short = undispatched(workspace, warehouse, now)
     if dry_run:

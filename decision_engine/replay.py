@@ -6,7 +6,7 @@ features give the posterior too, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,3 +77,31 @@ def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
     """The records with mean and sd computed again from the policy state and features x (n, d)."""
     mean, sd = POLICIES[records.policy].posterior(state, records.actions, x)
     return replace(records, mean=mean, sd=sd)
+
+
+def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `decisions` with p_action and propensity, if it was logged without them.
+
+    `plan` is that of its epoch, decoded.
+    """
+    if row["propensity"] is not None:
+        return dict(row)
+    agent = plan["agents"][row["agent"]]
+    policy = agent["policies"][row["group_name"]]
+    learns = policy["family"] in ("gaussian", "beta")
+    matrix = {name: np.array([row[name] if learns else []], dtype=float) for name in ("mean", "sd")}
+    again = replay(
+        Records(
+            decision_ids=[row["decision_id"]],
+            actions=tuple(a["key"] for a in agent["actions"]),
+            policy=policy["kind"],
+            floor=policy["floor"],
+            mean=matrix["mean"],
+            sd=matrix["sd"],
+            reasons=np.array([row["reasons"]], dtype=np.uint8),
+            p_agent=np.array([row["p_agent"]]),
+            preference=policy["preference"],
+        )
+    )
+    p = float(again.p_action[0])
+    return {**row, "p_action": p, "propensity": float(row["p_agent"]) * p}

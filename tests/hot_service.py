@@ -14,6 +14,7 @@ import uvicorn
 from connectors.framed import FramedLog
 from connectors.listen import Server
 from decision_engine.service.app import Receiver, create_app
+from decision_engine.service.people import People
 from decision_engine.service.publish import Publishing
 from decision_engine.service.store import HotStore
 
@@ -41,7 +42,7 @@ def hot_service(folder: Path, port: int = 0) -> Iterator[HotService]:
 
     with FramedLog(folder / "inbound") as log, HotStore(folder / "hot") as store:
         receiver = Receiver(log)
-        app = create_app(receiver, [Publishing(receiver, store, API_KEY)])
+        app = create_app(receiver, [Publishing(receiver, store, People(store), API_KEY)])
         config = uvicorn.Config(app, port=port, lifespan="off", log_level="warning")
         server = Server(config, is_ready)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()))

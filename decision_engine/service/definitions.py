@@ -44,6 +44,15 @@ def windowed_counts() -> tuple[WindowedCount, ...]:
 
 
 @cache
+def profile_types() -> dict[str, str]:
+    """The columns of a profile with their types, as the contract of dim_customer_features says."""
+    path = package_folder() / "models" / "marts" / "_marts__models.yml"
+    models = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
+    (features,) = (m for m in models if m["name"] == "dim_customer_features")
+    return {c["name"]: c["data_type"] for c in features["columns"]}
+
+
+@cache
 def page_path() -> WindowedCount:
     """The web events whose page classes, oldest first and joined by `>`, are `pages_24h`.
 

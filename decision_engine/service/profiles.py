@@ -1,8 +1,8 @@
 """A published profile, read as of any later moment.
 
 The row of `outbox_hot_store__profiles` has moments instead of ages, and recent events instead of
-counts of them, so that time passing changes nothing in it. `columns_of` and `event_columns`
-turn it back into the columns of `dim_customer_features`.
+counts of them, so that time passing changes nothing in it. `columns_of`, and `live` for what is
+counted from events, turn it back into the columns of `dim_customer_features`.
 
 A line of `recent_events` is one event, fields separated by tabs:
 
@@ -18,11 +18,9 @@ came live and lines are joined by (kind, id).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
-
-from decision_engine.service import definitions
 
 Kind = Literal["web", "messages", "complaint"]
 
@@ -55,7 +53,7 @@ def happenings(row: Mapping[str, Any]) -> list[Happening]:
 
 
 def columns_of(row: Mapping[str, Any], now: int) -> dict[str, Any]:
-    """The columns of dim_customer_features at `now`, but for those of `event_columns`."""
+    """The columns of dim_customer_features at `now`, but for those that events decide."""
     columns: dict[str, Any] = {}
     for name, value in row.items():
         if name in _NOT_COLUMNS:
@@ -66,27 +64,6 @@ def columns_of(row: Mapping[str, Any], now: int) -> dict[str, Any]:
             columns[name] = value
     columns["turn"] = (now // (24 * HOUR) + row["turn_offset"]) % TURNS
     return columns
-
-
-def event_columns(events: Iterable[Happening], now: int) -> dict[str, Any]:
-    """The columns that are counted from events, at `now`; of `events` only those up to then."""
-    counts = dict.fromkeys((c.name for c in definitions.windowed_counts()), 0)
-    windows = {c.name: c.hours * HOUR for c in definitions.windowed_counts()}
-    path = definitions.page_path()
-    pages: list[tuple[int, str, str]] = []
-    for event in events:
-        age = now - event.at
-        if age < 0 or event.kind == "complaint":
-            continue
-        for name in definitions.counted_in(event.kind, event.values):
-            if name == path.name:
-                if age < path.hours * HOUR:
-                    pages.append((event.at, event.id, event.values["page_class"]))
-            elif age < windows[name]:
-                counts[name] += 1
-    in_order = ">".join(page_class for _, _, page_class in sorted(pages))
-    velocity = definitions.engagement_velocity(counts)
-    return {**counts, path.name: in_order or None, "engagement_velocity": velocity}
 
 
 def days(since: int, now: int) -> float:

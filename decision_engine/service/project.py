@@ -2,30 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from datetime import datetime
 from functools import partial
 
-from decision_engine.service.app import MakePart, serve
+from starlette.routing import BaseRoute
+
+from decision_engine.delivery import utc_now
+from decision_engine.service.app import MakePart, Part, Receiver, serve
+from decision_engine.service.decisions import Decisions
+from decision_engine.service.hot import HotPath
 from decision_engine.service.ingest import Ingest
 from decision_engine.service.publish import Publishing
 from decision_engine.service.store import HotStore
 from decision_engine.service.webhooks import Webhooks
 from decision_engine.workspace import Workspace
 
+Clock = Callable[[], datetime]
 
-def serve_project(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 0) -> None:
+
+def serve_project(
+    workspace: Workspace, *, host: str = "127.0.0.1", port: int = 0, clock: Clock = utc_now
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises as `serve` does, ConfigurationError for no keys."""
     opened = HotStore(workspace.hot_store) if workspace.project.service else nullcontext()
     with opened as store:
-        serve(workspace.inbound_log, parts_of(workspace, store), host=host, port=port)
+        serve(workspace.inbound_log, parts_of(workspace, store, clock), host=host, port=port)
 
 
-def parts_of(workspace: Workspace, store: HotStore | None) -> list[MakePart]:
+def parts_of(workspace: Workspace, store: HotStore | None, clock: Clock) -> list[MakePart]:
     """What `nextmove.yml` asks for; the store is open when it has a `service`."""
     parts: list[MakePart] = [partial(Webhooks, secrets=workspace.webhook_keys())]
     service = workspace.project.service
     if service is not None and store is not None:
-        key = workspace.write_key()
-        parts.append(partial(Ingest, write_key=key, page_classes=service.page_classes))
-        parts.append(partial(Publishing, store=store, api_key=workspace.service_key()))
+        write_key, api_key = workspace.write_key(), workspace.service_key()
+        parts.append(partial(Ingest, write_key=write_key, page_classes=service.page_classes))
+        parts.append(partial(Hot, workspace=workspace, store=store, api_key=api_key, clock=clock))
     return parts
+
+
+class Hot(Part):
+    """Decisions, and the publishing of what they are made from.
+
+    Raises StoreError when the store is of another log.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        workspace: Workspace,
+        store: HotStore,
+        api_key: str,
+        clock: Clock,
+    ) -> None:
+        self._hot = HotPath(workspace, store, receiver.commit, clock)
+        self._hot.work_in(receiver.log.directory)
+        receiver.listen(self._hot.applied)
+        decisions = Decisions(receiver, workspace, self._hot, api_key)
+        publishing = Publishing(receiver, store, self._hot.people, api_key)
+        self._routes = [*decisions.routes(), *publishing.routes()]
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Deciding and publishing."""
+        return self._routes
+
+    async def start(self) -> None:
+        """Make the decisions that are pending."""
+        await self._hot.start()
+
+    async def stop(self) -> None:
+        """Write everything down."""
+        await self._hot.stop()
+
+    def missing(self) -> str | None:
+        """Policies have to be published before anything can be decided."""
+        return None if self._hot.is_ready else "no policy state is published"

@@ -26,6 +26,7 @@ from starlette.routing import BaseRoute, Route
 
 from decision_engine.service.access import is_bearer
 from decision_engine.service.app import Part, Receiver, body_of
+from decision_engine.service.people import People
 from decision_engine.service.store import HotStore
 from decision_engine.service.store_file import StoreError
 
@@ -60,10 +61,11 @@ class _AnswerError(Exception):
 
 
 class Publishing(Part):
-    """Fills the store on behalf of who has the key."""
+    """Fills the store on behalf of who has the key, and tells `people` who is who."""
 
-    def __init__(self, receiver: Receiver, store: HotStore, api_key: str) -> None:
+    def __init__(self, receiver: Receiver, store: HotStore, people: People, api_key: str) -> None:
         self._store = store
+        self._people = people
         self._api_key = api_key
         self._rows = receiver.metrics.counter(
             "nextmove_hot_store_rows_total", "Rows published.", "table", "status"
@@ -92,7 +94,7 @@ class Publishing(Part):
     async def _answer(self, request: Request, work: Any) -> Response:
         try:
             body = await self._body(request)
-            answer = await asyncio.to_thread(work, request.path_params.get("table"), body)
+            answer = await work(request.path_params.get("table"), body)
         except _AnswerError as error:
             return JSONResponse({"error": str(error)}, error.status)
         except StoreError as error:
@@ -111,30 +113,42 @@ class Publishing(Part):
             raise _AnswerError(413, f"the body is larger than {MAX_BODY} bytes")
         return body
 
-    def _hello(self, _: None, body: bytes) -> dict[str, Any]:
+    async def _hello(self, _: None, body: bytes) -> dict[str, Any]:
         hello = _decoded(body, Hello)
         if hello.instance is not None:
             self._require(hello.instance)
         if hello.as_of is not None:
-            self._store.complete(hello.as_of)
+            await asyncio.to_thread(self._store.complete, hello.as_of)
         return {"instance": self._store.instance}
 
-    def _publish(self, table: str, body: bytes) -> dict[str, Any]:
+    async def _publish(self, table: str, body: bytes) -> dict[str, Any]:
         if table not in ("profiles", "policies"):
             raise _AnswerError(404, "no such table; there are profiles and policies")
         call = _decoded(body, Rows)
         if len(call.rows) > MAX_ROWS:
             raise _AnswerError(400, f"at most {MAX_ROWS} rows in a call")
         self._require(call.instance)
-        rows = [_row(raw) for raw in call.rows]
+        rows = await asyncio.to_thread(lambda: [_row(raw) for raw in call.rows])
         if table == "profiles":
-            reasons = self._store.publish_profiles(rows)
+            reasons = await self._profiles(rows)
         else:
-            reasons = self._store.publish_policies(rows, time.time_ns() // 1000)
+            now = time.time_ns() // 1000
+            reasons = await asyncio.to_thread(self._store.publish_policies, rows, now)
         verdicts = [_verdict(row, why) for row, why in zip(rows, reasons, strict=True)]
         for verdict in verdicts:
             self._rows.add(table, verdict["status"])
         return {"instance": self._store.instance, "rows": verdicts}
+
+    async def _profiles(self, rows: list[dict[str, Any]]) -> list[str | None]:
+        """What strangers did is their customer's from now on."""
+        known = [(str(row.get("key")), row.get("identifiers")) for row in rows]
+        for key, identifiers in known:
+            if isinstance(identifiers, str):
+                self._people.publishing(key, identifiers.split("\n"))
+        reasons = await asyncio.to_thread(self._store.publish_profiles, rows)
+        for key, _ in known:
+            self._people.published(key)
+        return reasons
 
     def _require(self, instance: str) -> None:
         if instance != self._store.instance:

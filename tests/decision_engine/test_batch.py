@@ -245,7 +245,7 @@ def with_triggers(workspace: Workspace, names: Iterable[str]) -> Workspace:
 
 
 def test_agents_with_triggers_are_not_decided_daily(shop: Shop) -> None:
-    names = sorted(shop.workspace.agents)
+    names = epochs.daily_agents(shop.workspace)
     left = with_triggers(shop.workspace, names[:1])
     found = decide_all(left, AS_OF, dry_run=True)["agents"]
     assert list(found) == names[1:]

@@ -293,14 +293,16 @@ def test_digest_ignores_the_order_of_names(folder: Callable[..., Path]) -> None:
 def test_the_template_fits_the_columns(tmp_path: Path) -> None:
     init(tmp_path, "shop", salt="a-salt-for-this-test")
     project, agents, creatives = load_project(tmp_path, COLUMNS)
-    assert set(agents) == {"first_to_second_purchase", "win_back", "onboarding_activation"}
+    daily = {name for name, agent in agents.items() if not agent.triggers}
+    assert daily == {"first_to_second_purchase", "win_back", "onboarding_activation"}
+    assert set(agents) - daily == {"price_page"}
     assert len(creatives) >= 20
     assert len(project.incentives) >= 3
     for agent in agents.values():
         catalog = catalog_of(agent, creatives, project.incentives)
-        assert 15 <= len(catalog) <= 18
+        assert len(catalog) <= 18
         assert set(needed_columns(agent, catalog, project)) <= set(COLUMNS)
-        assert any(action.is_resolution for action in catalog.actions)
+        assert agent.triggers or any(action.is_resolution for action in catalog.actions)
 
 
 def test_every_column_of_the_contract_can_be_named_in_a_rule() -> None:

@@ -20,7 +20,8 @@ from decision_engine.delivery import open_delivery
 from decision_engine.errors import StepError
 from decision_engine.outbox import OutboxSync
 from decision_engine.service.definitions import page_path, windowed_counts
-from decision_engine.service.profiles import columns_of, event_columns, happenings
+from decision_engine.service.live import Person, past_of
+from decision_engine.service.people import Profile
 from decision_engine.service.store import HotStore
 from decision_engine.state import load
 from decision_engine.training import learn_all
@@ -158,7 +159,8 @@ def test_a_row_is_the_profile_it_was_made_of(workspace: Workspace, service: HotS
         as_of = int(profile.pop("as_of").replace(tzinfo=UTC).timestamp() * 1e6)
         assert row["as_of"] == as_of
         del profile["profile_build"]
-        columns = {**columns_of(row, as_of), **event_columns(happenings(row), as_of)}
+        columns = Profile(row, past_of(row)).columns(Person(), None, as_of)
+        assert columns.pop("as_of") * 1e6 == as_of
         assert columns == profile
         seen["counts"] += any(columns[c.name] for c in windowed_counts())
         seen["pages"] += columns[page_path().name] is not None

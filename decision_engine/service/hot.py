@@ -1,0 +1,375 @@
+"""The core of the hot path: durable records in, decisions out. It knows nothing of HTTP.
+
+Everything it remembers is a projection of the event log. `applied` is told what is durable, in
+the order of the log; now and then what has changed is written to the store together with the
+position in the log, and at the start the rest of the log is applied again.
+
+A decision is made from what is known at that moment, becomes durable, is applied, and only then
+is answered or counts. An event that calls for one leaves it pending, so that it is made after a
+crash too; nothing is ever sent from here, a later delivery does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from connectors import framed
+from decision_engine.config import hours
+from decision_engine.record import CarriedOutBy
+from decision_engine.service import live
+from decision_engine.service.commit import Position
+from decision_engine.service.deciding import Decider
+from decision_engine.service.live import Touch, micros, micros_of
+from decision_engine.service.people import (
+    People,
+    identifiers_of_event,
+    identifiers_of_webhook,
+)
+from decision_engine.service.profiles import HOUR
+from decision_engine.service.records import Decision, Epoch, Event, Record, Webhook, records
+from decision_engine.service.store import HotStore
+from decision_engine.service.store_file import StoreError
+from decision_engine.service.store_rows import Policy
+from decision_engine.state import load
+from decision_engine.workspace import Workspace
+
+FLUSH_SECONDS = 1.0
+REMEMBERED_DAYS = 30
+"""Decisions can be asked for so long; the warehouse has them for good."""
+PENDING = "pending"
+"""The row of the store with the decisions that events have called for; no person has this key."""
+RETRY_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Commit(Protocol):
+    """Makes records durable and has them applied. Raises when they may not be durable."""
+
+    async def __call__(self, records: Sequence[Record]) -> None:
+        """Return when they are both."""
+        ...
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A decision that an event has called for: by which agents, about whom, and since when."""
+
+    key: str
+    agents: tuple[str, ...]
+    at: int
+
+
+class NotReadyError(Exception):
+    """No policy state has been published, so nothing can be decided yet."""
+
+
+class HotPath:
+    """For one event loop. `applied` may be called before `start`, to work the log in."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        store: HotStore,
+        commit: Commit,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.people = People(store)
+        self._workspace = workspace
+        self._store = store
+        self._commit = commit
+        self._clock = clock
+        self._position = Position(*(store.position or (0, 0)))
+        self._pending = _pending_of(store.get_live(PENDING))
+        self._busy: dict[str, asyncio.Future[None]] = {}
+        self._epochs: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_running = False
+        self._policies: Mapping[str, Policy] = {}
+        self._decider: Decider | None = None
+        self._refresh()
+
+    # ---- the log ----
+
+    @property
+    def position(self) -> Position:
+        """How much of the log has been applied."""
+        return self._position
+
+    @property
+    def pending(self) -> Mapping[str, Pending]:
+        """The decisions that events have called for and that are not made yet, by slot."""
+        return self._pending
+
+    def applied(self, durable: Sequence[Record], position: Position) -> None:
+        """Work in what is durable; to be called in the order of the log."""
+        for record in durable:
+            if isinstance(record, Event):
+                self._event(record)
+            elif isinstance(record, Webhook):
+                self._webhook(record)
+            elif isinstance(record, Decision):
+                self._decision(record.row)
+            elif isinstance(record, Epoch):
+                self._epoch(record.row)
+        self._position = position
+
+    def work_in(self, log: Path) -> None:
+        """Apply what the log has and the store has not; to be called before `start`.
+
+        Raises StoreError when the store is ahead of the log.
+        """
+        done = self._position
+        for segment in framed.segments(log):
+            if (n := framed.number(segment)) < done.segment:
+                continue
+            start = done.offset if n == done.segment else 0
+            for offset, payload in framed.frames(segment, start):
+                self.applied(list(records(payload)), Position(n, framed.frame_end(offset, payload)))
+        end = framed.segments(log)[-1:]
+        if end and done > (framed.number(end[0]), end[0].stat().st_size):
+            raise StoreError(
+                f"{self._store.folder} knows more than {log} holds: it is of another log",
+                "delete the folder; it is filled again by the log and by the next delivery",
+            )
+
+    def _event(self, event: Event) -> None:
+        identifiers = identifiers_of_event(event)
+        if not identifiers:
+            return
+        key = self.people.meet(identifiers)
+        if live.take_event(self.people.get(key), event):
+            self.people.changed(key)
+            self._consider(key, event)
+
+    def _webhook(self, hook: Webhook) -> None:
+        if hook.external_id and self.people.is_customer(hook.external_id):
+            key: str | None = hook.external_id
+        else:
+            key = self.people.find(identifiers_of_webhook(hook))
+        if key is not None:
+            live.take_webhook(self.people.get(key), hook)
+            self.people.changed(key)
+
+    def _decision(self, row: dict[str, Any]) -> None:
+        key, slot = row["customer_id"], row["slot"]
+        person = self.people.get(key)
+        touch = Touch(
+            at=micros(row["decided_at"]),
+            decision_id=row["decision_id"],
+            action=row["action"],
+            channel=row["channel"] or None,
+            incentive=row["incentive"],
+        )
+        person.touch = live.latest(person.touch, touch)
+        self.people.changed(key)
+        place = ("", slot, key)
+        self._store.put_decision(row["decision_id"], _encode(row), touch.at, place)
+        self._pending.pop(slot, None)
+
+    def _epoch(self, row: dict[str, Any]) -> None:
+        at = micros(row["as_of"])
+        self._store.put_decision(_epoch_key(row["epoch_id"]), row["plan"].encode(), at)
+
+    # ---- deciding ----
+
+    def _refresh(self) -> None:
+        """Decide with the policy states published last, and heed the kill switch."""
+        policies, is_stopped = self._store.policies(), self._workspace.is_stopped
+        known = self._decider is not None and self._decider.is_stopped == is_stopped
+        if policies and not (known and policies is self._policies):
+            states = {name: load(policy.state) for name, policy in policies.items()}
+            self._policies = policies
+            self._decider = Decider(self._workspace, states, is_stopped=is_stopped)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether anything can be decided."""
+        self._refresh()
+        return self._decider is not None
+
+    @property
+    def decider(self) -> Decider:
+        """What decides now. Raises NotReadyError when no policy state is published."""
+        self._refresh()
+        if self._decider is None:
+            raise NotReadyError
+        return self._decider
+
+    async def decide(
+        self,
+        key: str,
+        agents: Sequence[str],
+        slot: str,
+        *,
+        channel: str | None = None,
+        carried_out_by: CarriedOutBy = "caller",
+    ) -> dict[str, Any] | None:
+        """The decision of this slot for a person, made now unless it was made before.
+
+        A row of `decisions` with times as ISO text; None when the person is in no audience.
+        Raises NotReadyError, and what the commit raises.
+        """
+        while (busy := self._busy.get(key)) is not None:
+            await busy
+        if (found := self.decision_of(slot, key)) is not None:
+            return found
+        done = self._busy[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._decide(key, agents, slot, channel, carried_out_by)
+        finally:
+            del self._busy[key]
+            done.set_result(None)
+
+    async def _decide(
+        self,
+        key: str,
+        agents: Sequence[str],
+        slot: str,
+        channel: str | None,
+        carried_out_by: CarriedOutBy,
+    ) -> dict[str, Any] | None:
+        decider, now = self.decider, self._clock()
+        values = self.people.columns(key, micros_of(now))
+        row = decider.decide(
+            key, values, agents, slot, now, channel=channel, carried_out_by=carried_out_by
+        )
+        if row is None:
+            return None
+        row = {c: v.isoformat() if isinstance(v, datetime) else v for c, v in row.items()}
+        await self._commit([*self._new_epoch(decider, now), Decision(row)])
+        self._epochs.add(decider.epoch_id)
+        return row
+
+    def _new_epoch(self, decider: Decider, now: datetime) -> Iterable[Record]:
+        """Decisions are never durable before their epoch is."""
+        return () if decider.epoch_id in self._epochs else (decider.epoch_record(now),)
+
+    def decision(self, decision_id: str) -> dict[str, Any] | None:
+        """A decision that was made here; None for any other."""
+        blob = self._store.get_decision(decision_id)
+        return None if blob is None else _decode(blob)
+
+    def plan_of(self, epoch_id: str) -> dict[str, Any] | None:
+        """What was frozen in the epoch of a decision made here."""
+        return self.decision(_epoch_key(epoch_id))
+
+    def decision_of(self, slot: str, key: str) -> dict[str, Any] | None:
+        """The decision of a slot for a person; None when there is none yet."""
+        decision_id = self._store.find_decision("", slot, key)
+        return None if decision_id is None else self.decision(decision_id)
+
+    # ---- triggers ----
+
+    def _consider(self, key: str, event: Event) -> None:
+        """Leave a decision pending if the event calls for one."""
+        if self._decider is None:
+            return
+        called = self._decider.called_by(event)
+        if not called:
+            return
+        at = micros(event.occurred_at)
+        values = self.people.columns(key, at)
+        agents = [n for n, when in called if self._decider.holds(when, key, values)]
+        if agents:
+            slot = f"event:{event.message_id}"
+            self._pending[slot] = Pending(key, tuple(dict.fromkeys(agents)), at)
+            if self._is_running:
+                self._spawn(self._answer(slot))
+
+    async def _answer(self, slot: str) -> None:
+        """Make a pending decision, as often as it takes while it is worth something."""
+        while (pending := self._pending.get(slot)) is not None:
+            if self._is_late(pending):
+                del self._pending[slot]
+                return
+            try:
+                made = await self.decide(
+                    pending.key, pending.agents, slot, carried_out_by="delivery"
+                )
+            except Exception:
+                _logger.exception("a decision that an event called for could not be made yet")
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if made is None:
+                del self._pending[slot]
+
+    def _is_late(self, pending: Pending) -> bool:
+        ages = [
+            hours(self._workspace.agents[name].time_to_live)
+            for name in pending.agents
+            if name in self._workspace.agents
+        ]
+        now = micros_of(self._clock())
+        return not ages or now - pending.at > max(ages) * HOUR
+
+    # ---- running ----
+
+    async def start(self) -> None:
+        """Make the decisions that were pending, and keep the store up to date from now on."""
+        self._is_running = True
+        for slot in list(self._pending):
+            self._spawn(self._answer(slot))
+        self._spawn(self._keep_flushing())
+
+    async def stop(self) -> None:
+        """Write everything down. What is still pending is made after the next start."""
+        await self.cancel()
+        await self.flush()
+
+    async def cancel(self) -> None:
+        """Do no more; what was not flushed is in the log."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_flushing(self) -> None:
+        pruned = 0
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            try:
+                await self.flush()
+                now = micros_of(self._clock())
+                if now - pruned > 24 * HOUR:
+                    await self._prune(now)
+                    pruned = now
+            except Exception:
+                # The log has it all: the store only falls behind.
+                _logger.exception("the hot store could not be written")
+
+    async def _prune(self, now: int) -> None:
+        await asyncio.to_thread(self._store.prune, now - REMEMBERED_DAYS * 24 * HOUR)
+        if self._decider is not None:
+            # Decisions to come refer to it, however old it is.
+            plan = _encode(self._decider.plan)
+            self._store.put_decision(_epoch_key(self._decider.epoch_id), plan, now)
+
+    async def flush(self) -> None:
+        """Write to the store what has changed, with the position it stands for."""
+        position, now = self._position, micros_of(self._clock())
+        if position == self._store.position:
+            return
+        self.people.put_changes(now)
+        self._store.put_live(PENDING, _encode(self._pending), now)
+        await asyncio.to_thread(self._store.write, self._store.take(), position)
+
+
+def _pending_of(blob: bytes | None) -> dict[str, Pending]:
+    return msgspec.json.decode(blob, type=dict[str, Pending]) if blob else {}
+
+
+def _epoch_key(epoch_id: str) -> str:
+    return f"epoch:{epoch_id}"

@@ -1,0 +1,291 @@
+"""What a person has just done, and the profile columns that follow from it at any moment.
+
+A profile is as of its last build. What happened since, and what the warehouse knew of the days
+before, is kept here as a short list of events; windowed columns are counted from it at the
+moment they are asked for, by the definitions that dbt counts by (`definitions`).
+
+Times are integer microseconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from decision_engine.service.definitions import (
+    counted_in,
+    engagement_velocity,
+    page_path,
+    windowed_counts,
+)
+from decision_engine.service.profiles import HOUR, days, happenings
+from decision_engine.service.records import Event, Webhook
+
+DAY = 24 * HOUR
+PAGES = ("page", "screen")
+KEPT = 14 * DAY
+"""The longest window of a column that is counted here."""
+MAX_ITEMS = 2_000
+"""Of one person; a robot's flood costs its own oldest events, not everybody's memory."""
+
+OPENED, SOLVED = "Support Ticket Opened", "Support Ticket Solved"
+PUSH_TOKEN = "Push Token Registered"  # noqa: S105  (the name of an event)
+REFUSALS = ("unsubscribe", "complaint")
+
+
+class Item(msgspec.Struct, array_like=True, frozen=True):
+    """One event: when, what it counts for while it is young, and the class of a page."""
+
+    at: int
+    counts: tuple[str, ...]
+    is_page: bool
+    page_class: str | None = None
+
+
+class Ticket(msgspec.Struct, array_like=True):
+    """A complaint. `opened_at` is None while only its end has been heard of."""
+
+    opened_at: int | None = None
+    sentiment: float | None = None
+    solved_at: int | None = None
+
+
+class Touch(msgspec.Struct, array_like=True, frozen=True):
+    """The last decision."""
+
+    at: int
+    decision_id: str
+    action: str
+    channel: str | None
+    incentive: str
+
+
+class Person(msgspec.Struct):
+    """`items` by the id of the event, so that what comes twice counts once.
+
+    `identifiers` are those learned here ("user_id:42"); `refused` has the moment of the last
+    opt-out by channel.
+    """
+
+    identifiers: list[str] = []
+    items: dict[str, Item] = {}
+    tickets: dict[str, Ticket] = {}
+    refused: dict[str, int] = {}
+    has_push: bool = False
+    touch: Touch | None = None
+
+    def absorb(self, other: Person) -> None:
+        """Take over what was seen of the same person under another name."""
+        self.identifiers += [i for i in other.identifiers if i not in self.identifiers]
+        self.items.update(other.items)
+        for ticket_id, ticket in other.tickets.items():
+            merge_ticket(self.tickets, ticket_id, ticket)
+        for channel, at in other.refused.items():
+            self.refused[channel] = max(at, self.refused.get(channel, at))
+        self.has_push |= other.has_push
+        self.touch = latest(self.touch, other.touch)
+
+
+def latest(one: Touch | None, other: Touch | None) -> Touch | None:
+    """The later of two decisions."""
+    touches = [t for t in (one, other) if t]
+    return max(touches, key=lambda t: (t.at, t.decision_id), default=None)
+
+
+def micros(text: str) -> int:
+    """ISO text (UTC unless it says otherwise) as microseconds."""
+    moment = datetime.fromisoformat(text)
+    return micros_of(moment)
+
+
+def micros_of(moment: datetime) -> int:
+    """A datetime (UTC unless it says otherwise) as microseconds."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = aware - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def moment_of(at: int) -> datetime:
+    """Microseconds as naive UTC datetime, the form of all our tables."""
+    seconds, rest = divmod(at, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None, microsecond=rest)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def item_of_event(event: Event) -> Item:
+    """A tracked event."""
+    row = {
+        "type": event.type,
+        "event": event.event,
+        "page_class": event.page_class,
+        "platform": event.platform,
+    }
+    is_page = event.type in PAGES
+    return Item(micros(event.occurred_at), counted_in("web", row), is_page, event.page_class)
+
+
+def item_of_webhook(hook: Webhook) -> Item:
+    """What a vendor told."""
+    row = {
+        "event_type": hook.event_type,
+        "channel": hook.channel,
+        "is_machine": hook.is_machine,
+    }
+    return Item(micros(hook.occurred_at), counted_in("messages", row), False)
+
+
+@cache
+def _windows() -> dict[str, int]:
+    return {count.name: count.hours * HOUR for count in windowed_counts()}
+
+
+def counted(items: Iterable[Item], at: int) -> dict[str, int]:
+    """Each windowed count over (at - window, at]."""
+    windows = _windows()
+    found = dict.fromkeys(windows, 0)
+    for item in items:
+        age = at - item.at
+        if age >= 0:
+            for name in item.counts:
+                if age < windows.get(name, 0):
+                    found[name] += 1
+    return found
+
+
+def take_event(person: Person, event: Event) -> bool:
+    """Work an event in; False when it was there already."""
+    if event.message_id in person.items:
+        return False
+    person.items[event.message_id] = item_of_event(event)
+    if event.ticket_id and event.event in (OPENED, SOLVED):
+        merge_ticket(person.tickets, event.ticket_id, _ticket(event))
+    person.has_push |= event.event == PUSH_TOKEN
+    return True
+
+
+def take_webhook(person: Person, hook: Webhook) -> None:
+    """Work in what a vendor told."""
+    item = item_of_webhook(hook)
+    if item.counts:
+        person.items.setdefault(f"{hook.vendor}:{hook.event_id}", item)
+    if hook.event_type in REFUSALS:
+        channel = hook.channel or "email"
+        # From when it was received, if that is later: the profile cannot have known it before.
+        at = max(item.at, micros(hook.received_at))
+        person.refused[channel] = max(at, person.refused.get(channel, at))
+
+
+def _ticket(event: Event) -> Ticket:
+    at = micros(event.occurred_at)
+    if event.event == SOLVED:
+        return Ticket(solved_at=at)
+    # A question or a request is no complaint: it is kept as one that was never open.
+    return Ticket(at, event.sentiment) if event.ticket_kind == "complaint" else Ticket()
+
+
+def merge_ticket(tickets: dict[str, Ticket], ticket_id: str, new: Ticket) -> None:
+    """Put together what is known of one ticket."""
+    old = tickets.setdefault(ticket_id, new)
+    if old is not new:
+        old.opened_at = new.opened_at if old.opened_at is None else old.opened_at
+        old.sentiment = new.sentiment if old.sentiment is None else old.sentiment
+        old.solved_at = new.solved_at if old.solved_at is None else old.solved_at
+
+
+def forget(person: Person, now: int) -> None:
+    """Drop what no column can count any more."""
+    old = [key for key, item in person.items.items() if now - item.at > KEPT]
+    surplus = len(person.items) - len(old) - MAX_ITEMS
+    for key in old:
+        del person.items[key]
+    if surplus > 0:
+        for key in sorted(person.items, key=lambda k: person.items[k].at)[:surplus]:
+            del person.items[key]
+
+
+def columns(
+    person: Person, profile: Mapping[str, Any], as_of: int | None, at: int
+) -> dict[str, Any]:
+    """The columns that events decide, as of a moment; NULL is None.
+
+    `profile` are the other columns at that moment and `as_of` the one they were built for, empty
+    and None for a person whom the warehouse does not know. `person` has the events published
+    with the profile worked in.
+    """
+    counts = counted(person.items.values(), at)
+    out: dict[str, Any] = {**counts, "engagement_velocity": engagement_velocity(counts)}
+    out.update(_pages(person, profile.get("days_since_last_visit"), as_of, at))
+    out.update(_complaints(person, at))
+    for channel, refused_at in person.refused.items():
+        if refused_at <= at and (as_of is None or refused_at > as_of):
+            out[f"consent_{channel}"] = False
+    if person.has_push:
+        out["has_push"] = True
+    if person.touch and (as_of is None or person.touch.at > as_of):
+        out.update(_touched(person.touch, at))
+    return out
+
+
+def _pages(
+    person: Person, days_since_last_visit: float | None, as_of: int | None, at: int
+) -> dict[str, Any]:
+    path = page_path()
+    past = sorted(
+        (item.at, key, item) for key, item in person.items.items() if item.is_page and item.at <= at
+    )
+    classed = [(when, item.page_class) for when, _, item in past if path.name in item.counts]
+    steps = [str(name) for when, name in classed if at - when < path.hours * HOUR]
+    out: dict[str, Any] = {path.name: ">".join(steps) or None}
+    if past and (days_since_last_visit is None or days(past[-1][0], at) < days_since_last_visit):
+        out["days_since_last_visit"] = days(past[-1][0], at)
+    # Of older pages only those are here that still count for something.
+    if classed and (as_of is None or classed[-1][0] > as_of):
+        out["last_page_class"] = classed[-1][1]
+    return out
+
+
+def _complaints(person: Person, at: int) -> dict[str, Any]:
+    heard = [
+        (t.opened_at, ticket_id, t)
+        for ticket_id, t in person.tickets.items()
+        if t.opened_at is not None and t.opened_at <= at
+    ]
+    if not heard:
+        return {}
+    _, _, last = max(heard, key=lambda h: h[:2])
+    return {
+        "has_open_complaint": any(t.solved_at is None or t.solved_at > at for _, _, t in heard),
+        "days_since_complaint": days(max(h[0] for h in heard), at),
+        "complaint_sentiment": last.sentiment,
+    }
+
+
+def _touched(touch: Touch, at: int) -> dict[str, Any]:
+    return {
+        "last_action": touch.action,
+        "last_channel": touch.channel,
+        "last_incentive": touch.incentive,
+        "days_since_last_decision": days(min(touch.at, at), at),
+    }
+
+
+def past_of(row: Mapping[str, Any]) -> Person:
+    """The events that a profile was published with."""
+    person = Person()
+    for event in happenings(row):
+        if event.kind == "complaint":
+            # When it was solved is not told; it was before the profile was built.
+            solved_at = event.at if event.values["status"] == "solved" else None
+            person.tickets[event.id] = Ticket(event.at, event.values["sentiment"], solved_at)
+            continue
+        values = event.values
+        is_page = values.get("type") in PAGES
+        names = counted_in(event.kind, values)
+        person.items[event.id] = Item(event.at, names, is_page, values.get("page_class"))
+    return person

@@ -1,0 +1,388 @@
+"""The hot path over its real log and store: what it decides, remembers and makes up for."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors import framed
+from connectors.framed import FramedLog
+from decision_engine import epochs
+from decision_engine.scaffold import init
+from decision_engine.service.app import Receiver
+from decision_engine.service.hot import HotPath, NotReadyError
+from decision_engine.service.live import micros
+from decision_engine.service.people import key_of
+from decision_engine.service.records import Decision, Event, Record, Webhook, records
+from decision_engine.service.store import HotStore
+from decision_engine.state import save
+from decision_engine.workspace import Workspace
+
+NOW = datetime(2026, 3, 4, 15)
+CUSTOMER = "c_" + "1" * 32
+
+PROFILE: dict[str, Any] = {
+    "key": CUSTOMER,
+    "customer_id": CUSTOMER,
+    "as_of": micros("2026-03-04T00:00:00"),
+    "turn_offset": 0,
+    "external_id": "u1",
+    "identifiers": "anonymous_id:a1\nemail:ann@example.com\nuser_id:u1",
+    "recent_events": None,
+    "time_zone": "Europe/London",
+    "lifecycle_stage": "customer",
+    "tier": "gold",
+    "orders_count": 1,
+    "last_order_at": micros("2026-02-22T00:00:00"),
+    "avg_order_cents": 4000.0,
+    "has_email": True,
+    "has_phone": False,
+    "has_push": False,
+    "has_open_complaint": False,
+    "is_suppressed": False,
+    "consent_email": True,
+    "consent_push": None,
+    "consent_sms": None,
+    **{f"{c}sends_{d}d": 0 for c in ("", "email_", "push_", "sms_") for d in (1, 7, 30)},
+}
+
+
+@dataclass
+class Clock:
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class Hot:
+    """A running hot path and what it stands on."""
+
+    path: HotPath
+    receiver: Receiver
+    store: HotStore
+    clock: Clock
+
+    async def send(self, *sent: Record) -> None:
+        await self.receiver.commit(sent)
+
+    async def settle(self) -> None:
+        """Until no decision is pending."""
+        for _ in range(1000):
+            if not self.path.pending:
+                return
+            await asyncio.sleep(0.002)
+        raise AssertionError("a decision stays pending")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("shop") / "shop"
+    init(folder, "hot", salt="hot-salt-0123456789")
+    return Workspace.open(folder)
+
+
+def publish(store: HotStore, workspace: Workspace, **changes: Any) -> None:
+    assert store.publish_profiles([{**PROFILE, **changes}]) == [None]
+    rows = []
+    for name, agent in workspace.agents.items():
+        state = epochs.initial_state(agent, workspace.catalog(name))
+        text = b64encode(save(state)).decode()
+        rows.append({"key": name, "version": state.version, "state": text})
+    assert store.publish_policies(rows, 0) == [None] * len(rows)
+
+
+def live(
+    folder: Path,
+    workspace: Workspace,
+    scene: Callable[[Hot], Awaitable[None]],
+    *,
+    is_published: bool = True,
+    is_started: bool = True,
+    **changes: Any,
+) -> None:
+    """Start on what the folder has, play the scene, stop.
+
+    One that is not started makes no decisions by itself, and dies without a last flush.
+    """
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            log = stack.enter_context(FramedLog(folder / "log"))
+            store = stack.enter_context(HotStore(folder / "hot"))
+            if is_published:
+                publish(store, workspace, **changes)
+            receiver, clock = Receiver(log), Clock()
+            path = HotPath(workspace, store, receiver.commit, clock)
+            path.work_in(folder / "log")
+            receiver.listen(path.applied)
+            hot = Hot(path, receiver, store, clock)
+            if not is_started:
+                await scene(hot)
+                return
+            await path.start()
+            try:
+                await scene(hot)
+            finally:
+                await path.stop()
+
+    asyncio.run(play())
+
+
+def page(
+    n: int,
+    *,
+    at: datetime = NOW,
+    page_class: str = "price",
+    user_id: str | None = None,
+    anonymous_id: str = "a1",
+) -> Event:
+    return Event(
+        message_id=f"m{n}",
+        type="page",
+        occurred_at=at.isoformat(),
+        received_at=at.isoformat(),
+        page_class=page_class,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+    )
+
+
+def ticket(n: int, at: datetime, name: str, kind: str | None = None) -> Event:
+    return Event(
+        message_id=f"t{n}-{name}",
+        type="track",
+        event=name,
+        occurred_at=at.isoformat(),
+        received_at=at.isoformat(),
+        user_id="u1",
+        ticket_id=f"ticket{n}",
+        ticket_kind=kind,
+        sentiment=-0.8 if kind else None,
+    )
+
+
+def decisions(folder: Path) -> list[dict[str, Any]]:
+    return [
+        record.row
+        for segment in framed.segments(folder / "log")
+        for _, payload in framed.frames(segment)
+        for record in records(payload, Decision)
+        if isinstance(record, Decision)
+    ]
+
+
+def test_the_third_visit_to_a_price_page_triggers_one_decision(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def scene(hot: Hot) -> None:
+        for n in range(5):
+            await hot.send(page(n))
+            await hot.settle()
+            assert len(decisions(tmp_path)) == (1 if n >= 2 else 0)
+        await hot.send(page(2))  # a retry of the library
+        await hot.settle()
+
+    live(tmp_path, workspace, scene)
+    (row,) = decisions(tmp_path)
+    assert (row["customer_id"], row["agent"]) == (CUSTOMER, "price_page")
+    assert (row["slot"], row["carried_out_by"]) == ("event:m2", "delivery")
+    assert row["decided_at"] == NOW.isoformat()
+
+
+def test_a_decision_called_for_before_a_crash_is_made_after_it(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def crash(hot: Hot) -> None:
+        for n in range(3):
+            await hot.send(page(n))
+        assert list(hot.path.pending) == ["event:m2"]
+
+    live(tmp_path, workspace, crash, is_started=False)
+    assert decisions(tmp_path) == []
+
+    live(tmp_path, workspace, Hot.settle, is_published=False)
+    assert [row["slot"] for row in decisions(tmp_path)] == ["event:m2"]
+    live(tmp_path, workspace, Hot.settle, is_published=False)
+    assert len(decisions(tmp_path)) == 1
+
+
+def test_a_pending_decision_outlives_a_flush(tmp_path: Path, workspace: Workspace) -> None:
+    async def crash(hot: Hot) -> None:
+        for n in range(3):
+            await hot.send(page(n))
+        await hot.path.flush()
+
+    live(tmp_path, workspace, crash, is_started=False)
+    live(tmp_path, workspace, Hot.settle, is_published=False)
+    assert [row["slot"] for row in decisions(tmp_path)] == ["event:m2"]
+
+
+def test_a_pending_decision_that_is_too_late_is_dropped(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def crash(hot: Hot) -> None:
+        for n in range(3):
+            await hot.send(page(n, at=NOW - timedelta(hours=3)))
+
+    live(tmp_path, workspace, crash, is_started=False)
+    live(tmp_path, workspace, Hot.settle, is_published=False)
+    assert decisions(tmp_path) == []
+
+
+def test_one_decision_a_slot_however_often_and_at_once_it_is_asked_for(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def scene(hot: Hot) -> None:
+        asked = [hot.path.decide(CUSTOMER, ["price_page"], "request:r1") for _ in range(20)]
+        rows = await asyncio.gather(*asked)
+        assert len({row["decision_id"] for row in rows if row}) == 1
+        again = await hot.path.decide(CUSTOMER, ["price_page"], "request:r1")
+        assert again == rows[0]
+
+    live(tmp_path, workspace, scene)
+    assert len(decisions(tmp_path)) == 1
+
+    async def after_a_restart(hot: Hot) -> None:
+        row = await hot.path.decide(CUSTOMER, ["price_page"], "request:r1")
+        assert row == decisions(tmp_path)[0]
+        other = await hot.path.decide(CUSTOMER, ["price_page"], "request:r2")
+        assert other
+        assert other["decision_id"] != row["decision_id"]
+
+    live(tmp_path, workspace, after_a_restart)
+
+
+def test_nothing_is_decided_before_policies_are_published(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def scene(hot: Hot) -> None:
+        assert not hot.path.is_ready
+        with pytest.raises(NotReadyError):
+            await hot.path.decide(CUSTOMER, ["price_page"], "request:r1")
+
+    live(tmp_path, workspace, scene, is_published=False)
+
+
+def test_a_complaint_and_an_opt_out_count_at_once(tmp_path: Path, workspace: Workspace) -> None:
+    async def scene(hot: Hot) -> None:
+        async def eligible(n: int) -> set[str]:
+            row = await hot.path.decide(CUSTOMER, ["price_page"], f"request:{n}")
+            assert row
+            keys = workspace.catalog("price_page").keys
+            return {k for k, code in zip(keys, row["reasons"], strict=True) if code == 0}
+
+        assert len(await eligible(1)) > 1
+        await hot.send(ticket(1, NOW, "Support Ticket Opened", "complaint"))
+        assert await eligible(2) == {"no_action"}
+        await hot.send(ticket(1, NOW, "Support Ticket Solved"))
+        assert len(await eligible(3)) > 1
+        await hot.send(
+            Webhook(
+                "e1",
+                "iterable",
+                "unsubscribe",
+                "u1",
+                None,
+                "email",
+                None,
+                None,
+                None,
+                False,
+                NOW.isoformat(),
+                NOW.isoformat(),
+            )
+        )
+        assert await eligible(4) == {"no_action"}
+
+    live(tmp_path, workspace, scene)
+
+
+def test_the_kill_switch_counts_at_once(tmp_path: Path) -> None:
+    init(tmp_path / "shop", "hot", salt="hot-salt-0123456789")
+    workspace = Workspace.open(tmp_path / "shop")
+
+    async def scene(hot: Hot) -> None:
+        before = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
+        (workspace.root / "STOP").touch()
+        after = await hot.path.decide(CUSTOMER, ["price_page"], "request:2")
+        assert before
+        assert after
+        assert before["n_eligible"] > 1
+        assert after["n_eligible"] == 1
+        assert before["epoch_id"] != after["epoch_id"]
+        assert hot.path.plan_of(after["epoch_id"])
+
+    live(tmp_path, workspace, scene)
+
+
+def test_a_stale_profile_is_no_ground_for_a_message(tmp_path: Path, workspace: Workspace) -> None:
+    async def scene(hot: Hot) -> None:
+        row = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
+        assert row
+        assert row["n_eligible"] == 1
+
+    live(tmp_path, workspace, scene, as_of=micros("2026-03-02T00:00:00"))
+
+
+def test_whose_event_it_is(tmp_path: Path, workspace: Workspace) -> None:
+    async def scene(hot: Hot) -> None:
+        people = hot.path.people
+        await hot.send(page(1, anonymous_id="new"))
+        stranger = people.find(["anonymous_id:new"])
+        assert stranger == key_of("anonymous_id:new")
+        assert not people.is_customer(stranger)
+        # Seen together with a customer, the stranger was the customer.
+        await hot.send(page(2, user_id="u1", anonymous_id="new"))
+        assert people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(people.get(CUSTOMER).items) == {"m1", "m2"}
+        assert people.get(stranger).items == {}
+
+    live(tmp_path, workspace, scene)
+
+    async def after_a_restart(hot: Hot) -> None:
+        assert hot.path.people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(hot.path.people.get(CUSTOMER).items) == {"m1", "m2"}
+
+    live(tmp_path, workspace, after_a_restart)
+
+
+def test_two_customers_are_not_joined_here(tmp_path: Path, workspace: Workspace) -> None:
+    async def scene(hot: Hot) -> None:
+        other = {
+            **PROFILE,
+            "key": "c_" + "2" * 32,
+            "external_id": "u2",
+            "identifiers": "user_id:u2",
+        }
+        assert hot.store.publish_profiles([other]) == [None]
+        await hot.send(page(1, user_id="u2"))
+        assert hot.path.people.find(["anonymous_id:a1"]) == CUSTOMER
+        assert hot.path.people.get(CUSTOMER).items == {}
+        assert set(hot.path.people.get(other["key"]).items) == {"m1"}
+
+    live(tmp_path, workspace, scene)
+
+
+def test_what_was_seen_of_a_stranger_is_the_customers_once_published(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def scene(hot: Hot) -> None:
+        await hot.send(page(1, anonymous_id="new"))
+        row = {**PROFILE, "identifiers": "anonymous_id:new\nuser_id:u1"}
+        hot.path.people.publishing(CUSTOMER, row["identifiers"].split("\n"))
+        assert hot.store.publish_profiles([row]) == [None]
+        hot.path.people.published(CUSTOMER)
+        assert hot.path.people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(hot.path.people.get(CUSTOMER).items) == {"m1"}
+
+    live(tmp_path, workspace, scene)
