@@ -65,7 +65,7 @@ class BacktestResult:
             rows.append(("replay", run.policy, "against uniform", run.against_uniform))
             rows.append(("replay", run.policy, "against best action", run.against_best))
         for held in self.held_out:
-            for e in (held.ips, held.snips, held.dr):
+            for e in (held.dr, held.switch_dr, held.ips, held.snips):
                 rows.append(("held out", held.policy, e.estimator, interval_of(e)))
             rows.append(("held out", held.policy, "against uniform", held.against_uniform))
             rows.append(("held out", held.policy, "against best action", held.against_best))

@@ -16,7 +16,7 @@ from decision_engine.config import ContextFeature
 from decision_engine.errors import unknown
 from decision_engine.evaluate import Log
 from decision_engine.features import design, feature_names
-from decision_engine.lift import sample_ratio
+from decision_engine.sample_ratio import sample_ratio
 from decision_engine.types import Column, Contexts, Floats
 
 MIN_ARM = 100
@@ -185,9 +185,9 @@ def _propensities(
 
 
 def _check_equal_shares(arms: tuple[str, ...], codes: NDArray[np.int64]) -> None:
-    counts = {arm: int(n) for arm, n in zip(arms, np.bincount(codes), strict=True)}
-    if sample_ratio(counts, dict.fromkeys(arms, 1.0)).verdict == "refused":
-        sizes = ", ".join(f"{arm} {n}" for arm, n in counts.items())
+    counts = np.bincount(codes, minlength=len(arms)).astype(np.int64)
+    if sample_ratio(counts[None], np.full((1, len(arms)), 1 / len(arms))).verdict == "refused":
+        sizes = ", ".join(f"{arm} {n}" for arm, n in zip(arms, counts, strict=True))
         raise _error(
             f"actions were not drawn with equal probability ({sizes}); "
             "name the column with each row's propensity"

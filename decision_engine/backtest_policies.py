@@ -7,10 +7,10 @@ import numpy as np
 from decision_engine import config
 from decision_engine.backtest_data import Campaign
 from decision_engine.decide import choose
-from decision_engine.evaluate import Learner
 from decision_engine.keys import streams
 from decision_engine.learn import Evidence, update
 from decision_engine.policies import POLICIES, floor_of, kind_of
+from decision_engine.rejection import Learner
 from decision_engine.state import PolicyState, Sums
 from decision_engine.types import Floats, Ints, Keys
 

@@ -13,6 +13,8 @@ from decision_engine.backtest import BacktestResult
 from decision_engine.backtest_runs import ArmTruth, HeldOut, ReplayValue, interval_of
 from decision_engine.lift import Interval
 
+ESTIMATORS = {"dr": "DR", "switch_dr": "Switch-DR", "ips": "IPS", "snips": "SNIPS"}
+
 
 def render(result: BacktestResult) -> RenderableType:
     """Three tables (what happened, replay, held out) between a heading and the conclusions."""
@@ -58,9 +60,11 @@ def _replay(policies: tuple[ReplayValue, ...], shuffles: int) -> Table:
 def _held_out(policies: tuple[HeldOut, ...]) -> Table:
     title = "Held out: learned on one half, valued on the other"
     table = _table(title, "", *(p.policy for p in policies))
-    for name in ("dr", "ips", "snips"):
+    for name, shown in ESTIMATORS.items():
         estimates = [interval_of(getattr(p, name)) for p in policies]
-        table.add_row(f"value, {name.upper()}", *map(shown_interval, estimates))
+        table.add_row(f"value, {shown}", *map(shown_interval, estimates))
+    sizes = (f"{p.dr.effective_n:,.0f}" for p in policies)
+    table.add_row("effective rows", *sizes)
     table.add_row("DR vs uniform", *(_signed(p.against_uniform) for p in policies))
     table.add_row("DR vs best action", *(_signed(p.against_best) for p in policies))
     return table

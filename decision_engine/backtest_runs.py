@@ -12,22 +12,14 @@ import numpy as np
 
 from decision_engine.backtest_data import Campaign
 from decision_engine.backtest_policies import BEST, LINEAR, UNIFORM, learners, predictions
-from decision_engine.evaluate import (
-    Z95,
-    Estimate,
-    Log,
-    Replay,
-    compare,
-    dr,
-    ips,
-    replay,
-    snips,
-    uniform_rows,
-)
+from decision_engine.evaluate import Estimate, Log, compare, dr, ips, snips, switch_dr
 from decision_engine.lift import Interval, group_of, mean_interval, paired_interval
+from decision_engine.rejection import Replay, replay, uniform_rows
 from decision_engine.types import Floats
 
 Progress = Callable[[str], None]
+
+ESTIMATORS = ("ips", "snips", "dr", "switch_dr")
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,7 @@ class HeldOut:
     ips: Estimate
     snips: Estimate
     dr: Estimate
+    switch_dr: Estimate
     against_uniform: Interval
     against_best: Interval
 
@@ -133,12 +126,10 @@ def held_out_of(
     combined = {key: over_splits(estimates) for key, estimates in found.items()}
     held_out = tuple(
         HeldOut(
-            name,
-            combined[name, "ips"],
-            combined[name, "snips"],
-            combined[name, "dr"],
-            interval_of(combined[name, UNIFORM]),
-            interval_of(combined[name, BEST]),
+            policy=name,
+            **{estimator: combined[name, estimator] for estimator in ESTIMATORS},
+            against_uniform=interval_of(combined[name, UNIFORM]),
+            against_best=interval_of(combined[name, BEST]),
         )
         for name in (UNIFORM, BEST, LINEAR)
     )
@@ -162,7 +153,8 @@ def _cross_fitted(campaign: Campaign, rng: np.random.Generator) -> dict[tuple[st
     }
     found = {}
     for name, target in targets.items():
-        for e in (ips(log, target), snips(log, target), dr(log, target, q)):
+        by_model = (method(log, target, q) for method in (dr, switch_dr))
+        for e in (ips(log, target), snips(log, target), *by_model):
             found[name, e.estimator] = e
         for other in (UNIFORM, BEST):
             found[name, other] = compare(log, target, targets[other], q)
@@ -190,10 +182,18 @@ def over_splits(estimates: Sequence[Estimate]) -> Estimate:
     errors = np.array([e.standard_error for e in estimates])
     value = float(np.median(values))
     error = float(np.sqrt(np.median(errors**2 + (values - value) ** 2)))
-    half = Z95 * error
+    below, above = (error * _median_reach(estimates, end) for end in ("low", "high"))
     size = float(np.median([e.effective_n for e in estimates]))
     first = estimates[0]
-    return Estimate(first.estimator, value, error, value - half, value + half, first.n, size)
+    return Estimate(first.estimator, value, error, value - below, value + above, first.n, size)
+
+
+def _median_reach(estimates: Sequence[Estimate], end: str) -> float:
+    """How many standard errors the intervals reach to one end, in the median."""
+    reach = [
+        abs(getattr(e, end) - e.value) / e.standard_error for e in estimates if e.standard_error > 0
+    ]
+    return float(np.median(reach)) if reach else 0.0
 
 
 def interval_of(estimate: Estimate) -> Interval:

@@ -2,28 +2,30 @@
 
 Symbols: n logged rows, k actions, pi (n, k) the candidate's probabilities, p (n,) the logged
 propensity of the action taken, q (n, k) a model's predicted rewards, w = pi[i, a_i] / p_i.
-Every estimate has a standard error from its influence values, a 95% normal interval, and a
-verdict: an estimate without enough evidence is refused, with the reason, instead of shown.
+Every estimate has a standard error from its influence values, a 95% interval corrected for
+their skewness, and a verdict: an estimate without enough evidence is refused, with the reason,
+instead of shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
+from decision_engine.intervals import Verdict, bounds, shape, standard_error
 from decision_engine.types import Bools, Floats, Ints
 
-Verdict = Literal["estimated", "refused"]
+MIN_EFFECTIVE = 200.0
+"""Below this many effective rows an interval is not to be trusted, so none is given."""
 
-MIN_EFFECTIVE = 100.0
-"""Below this many effective rows a normal interval is not to be trusted, so none is given."""
+MAX_SKEWNESS = 0.5
+"""Above it a few rows decide the estimate; a rate that rests on 4 events has this."""
 
-Z95 = float(special.ndtri(0.975))
 _WEIGHT_TOLERANCE_SE = 4.0
+_THRESHOLDS = 20
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Estimate:
     reason: str = ""
 
 
-class _Scores(NamedTuple):
+class Scores(NamedTuple):
     """An estimator's value and its n influence values, whose mean is about 0."""
 
     value: float
@@ -106,25 +108,10 @@ def effective_sample_size(w: Floats) -> float:
     return float(w.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def standard_error(influence: Floats, customer: Ints | None = None) -> float:
-    """Standard error of the mean of (n,) influence values, customers as units when given.
-
-    sqrt(m/(m-1) sum_g (sum_{i in g} (x_i - mean))^2) / n over m units g (Liang and Zeger 1986).
-    """
-    centred = influence - influence.mean()
-    if customer is not None:
-        _, unit = np.unique(customer, return_inverse=True)
-        centred = np.bincount(unit, centred)
-    m = len(centred)
-    if m < 2:
-        return float("inf")
-    return float(np.sqrt(m / (m - 1) * np.square(centred).sum()) / len(influence))
-
-
 def ips(log: Log, target: Floats, min_effective: float = MIN_EFFECTIVE) -> Estimate:
     """Inverse propensity score: mean(w r). Unbiased (Horvitz and Thompson 1952)."""
     w = weights(log, target)
-    return _estimate("ips", _ips(log, w), log, (w,), min_effective)
+    return estimate_of("ips", _ips(log, w), log, (w,), min_effective)
 
 
 def snips(log: Log, target: Floats, min_effective: float = MIN_EFFECTIVE) -> Estimate:
@@ -133,21 +120,28 @@ def snips(log: Log, target: Floats, min_effective: float = MIN_EFFECTIVE) -> Est
     Biased by O(1/n), bounded by the rewards seen, and usually of smaller variance.
     """
     w = weights(log, target)
-    return _estimate("snips", _snips(log, w), log, (w,), min_effective)
+    return estimate_of("snips", _snips(log, w), log, (w,), min_effective)
 
 
 def dm(
-    log: Log, target: Floats, predictions: Floats, min_effective: float = MIN_EFFECTIVE
+    log: Log,
+    target: Floats,
+    predictions: Floats,
+    sensitivity: Floats | None = None,
+    min_effective: float = MIN_EFFECTIVE,
 ) -> Estimate:
     """Direct method: mean_i(sum_a pi[i, a] q[i, a]).
 
-    As biased as the model: the interval holds sampling noise only. It is refused where the log
-    has no support, like the others, since a model only extrapolates there.
+    As biased as the model. `sensitivity` (n,) is how each row moved the value through the model
+    (`CrossFit.sensitivity`); without it the interval holds the noise of the contexts only. It is
+    refused where the log has no support, like the others: a model only extrapolates there.
     """
     w = weights(log, target)
     per_row = _model_value(target, predictions)
-    scores = _Scores(float(per_row.mean()), per_row - per_row.mean())
-    return _estimate("dm", scores, log, (w,), min_effective)
+    influence = per_row - per_row.mean()
+    if sensitivity is not None:
+        influence = influence + sensitivity
+    return estimate_of("dm", Scores(float(per_row.mean()), influence), log, (w,), min_effective)
 
 
 def dr(
@@ -159,7 +153,56 @@ def dr(
     these rows; the better the model, the narrower the interval.
     """
     w = weights(log, target)
-    return _estimate("dr", _dr(log, target, w, predictions), log, (w,), min_effective)
+    return estimate_of("dr", _dr(log, target, w, predictions), log, (w,), min_effective)
+
+
+def switch_dr(
+    log: Log,
+    target: Floats,
+    predictions: Floats,
+    logging: Floats | None = None,
+    threshold: float | None = None,
+    min_effective: float = MIN_EFFECTIVE,
+) -> Estimate:
+    """DR for rows with w <= `threshold`, the model alone for the others (Wang et al. 2017).
+
+    `logging` (n, k) are the logged probabilities of all actions, when they are known. Without a
+    `threshold`, that of `switch_threshold`.
+    """
+    w = weights(log, target)
+    if threshold is None:
+        threshold = switch_threshold(log, target, predictions, logging)
+    kept = np.where(w <= threshold, w, 0.0)
+    return estimate_of("switch_dr", _dr(log, target, kept, predictions), log, (w,), min_effective)
+
+
+def switch_threshold(
+    log: Log, target: Floats, predictions: Floats, logging: Floats | None = None
+) -> float:
+    """The weight above which the model is trusted more than the reward: least squared error.
+
+    Minimises variance + bound^2 over 20 thresholds between the 5% quantile and the largest
+    weight, at which it is DR. The bound on the bias is conservative (Wang, Agarwal and Dudik
+    2017, section 4.1): the candidate's probability of weights above the threshold, from all
+    actions with `logging` and else from those taken, times the largest residual seen.
+    """
+    w = weights(log, target)
+    residual = log.reward - predictions[np.arange(len(log)), log.action]
+    largest, top = float(np.abs(residual).max()), float(w.max())
+    low = max(float(np.quantile(w, 0.05)), 1e-3 * top)
+    if top <= 0 or low >= top:
+        return top
+    every = w if logging is None else target / np.maximum(logging, 1e-300)
+    mass = w if logging is None else target
+
+    def squared_error(t: float) -> float:
+        bias = largest * float(np.where(every > t, mass, 0.0).sum()) / len(log)
+        noise = standard_error(np.where(w <= t, w * residual, 0.0), log.customer)
+        return noise**2 + (0.0 if t == top else bias**2)
+
+    # From the largest down, so that a tie goes to the unbiased estimator.
+    candidates: list[float] = [top, *np.geomspace(top, low, _THRESHOLDS)[1:].tolist()]
+    return min(candidates, key=squared_error)
 
 
 def compare(
@@ -179,28 +222,28 @@ def compare(
     else:
         name = "dr_difference"
         first, second = _dr(log, target, w, predictions), _dr(log, baseline, v, predictions)
-    scores = _Scores(first.value - second.value, first.influence - second.influence)
-    return _estimate(name, scores, log, (w, v), min_effective)
+    scores = Scores(first.value - second.value, first.influence - second.influence)
+    return estimate_of(name, scores, log, (w, v), min_effective)
 
 
-def _ips(log: Log, w: Floats) -> _Scores:
+def _ips(log: Log, w: Floats) -> Scores:
     value = float((w * log.reward).mean())
-    return _Scores(value, w * log.reward - value)
+    return Scores(value, w * log.reward - value)
 
 
-def _snips(log: Log, w: Floats) -> _Scores:
+def _snips(log: Log, w: Floats) -> Scores:
     mean_weight = float(w.mean())
     if mean_weight == 0.0:
-        return _Scores(float("nan"), np.zeros(len(w)))
+        return Scores(float("nan"), np.zeros(len(w)))
     value = float((w * log.reward).mean()) / mean_weight
-    return _Scores(value, w * (log.reward - value) / mean_weight)
+    return Scores(value, w * (log.reward - value) / mean_weight)
 
 
-def _dr(log: Log, target: Floats, w: Floats, predictions: Floats) -> _Scores:
+def _dr(log: Log, target: Floats, w: Floats, predictions: Floats) -> Scores:
     model = _model_value(target, predictions)
     per_row = model + w * (log.reward - predictions[np.arange(len(log)), log.action])
     value = float(per_row.mean())
-    return _Scores(value, per_row - value)
+    return Scores(value, per_row - value)
 
 
 def _model_value(target: Floats, predictions: Floats) -> Floats:
@@ -210,17 +253,26 @@ def _model_value(target: Floats, predictions: Floats) -> Floats:
     return values
 
 
-def _estimate(
-    name: str, scores: _Scores, log: Log, used: Sequence[Floats], min_effective: float
+def estimate_of(
+    name: str,
+    scores: Scores,
+    log: Log,
+    used: Sequence[Floats],
+    min_effective: float = MIN_EFFECTIVE,
+    level: float = 0.95,
 ) -> Estimate:
+    """The estimate with its interval, or the refusal that the weights `used` ask for."""
     size = min(effective_sample_size(w) for w in used)
-    reason = next(filter(None, (_refusal(log, w, min_effective) for w in used)), "")
+    found = shape(scores.influence, log.customer)
+    reasons = [_refusal(log, w, min_effective) for w in used] + [_too_skewed(found.skewness)]
+    reason = next(filter(None, reasons), "")
     if reason:
         nan = float("nan")
         return Estimate(name, nan, nan, nan, nan, len(log), size, "refused", reason)
     error = standard_error(scores.influence, log.customer)
-    low, high = scores.value - Z95 * error, scores.value + Z95 * error
-    return Estimate(name, scores.value, error, low, high, len(log), size)
+    below, above = (error * reach for reach in bounds(found, level))
+    value = scores.value
+    return Estimate(name, value, error, value - below, value + above, len(log), size)
 
 
 def _refusal(log: Log, w: Floats, min_effective: float) -> str:
@@ -240,64 +292,10 @@ def _refusal(log: Log, w: Floats, min_effective: float) -> str:
     return ""
 
 
-class Learner(Protocol):
-    """A policy that learns while it is replayed; rows are indices into the log."""
-
-    def choose(self, rows: Ints) -> Ints:
-        """The action (m,) for each of m offered rows, from what was learned so far."""
-
-    def learn(self, rows: Ints) -> None:
-        """Learn from the accepted rows, whose logged action is the chosen one."""
-
-
-@dataclass(frozen=True)
-class Replay:
-    """A replayed run: `mean` reward of the accepted rows, and of the second half of the offers.
-
-    `shares` (k,) are the arm shares among the rows accepted in the second half.
-    """
-
-    offered: int
-    accepted: int
-    mean: float
-    second_half: float
-    shares: tuple[float, ...]
-
-
-def replay(log: Log, order: Ints, learner: Learner, k: int, batch: int = 500) -> Replay:
-    """Rejection-sampling replay of a log with uniform propensities (Li et al. 2011).
-
-    Rows are offered in `order`, `batch` at a time; a row counts, and is learned from, when the
-    learner chooses its logged action. The mean is unbiased for the learner run live on the
-    accepted rows. Rows of a log with other propensities first go through `uniform_rows`.
-    """
-    kept = [_offer(log, order[i : i + batch], learner) for i in range(0, len(order), batch)]
-    late = np.concatenate(kept[len(kept) // 2 :])
-    rows = np.concatenate(kept)
-    counts = np.bincount(log.action[late], minlength=k)
-    return Replay(
-        offered=len(order),
-        accepted=len(rows),
-        mean=_mean(log.reward[rows]),
-        second_half=_mean(log.reward[late]),
-        shares=tuple(float(c) / max(len(late), 1) for c in counts),
+def _too_skewed(skew: float) -> str:
+    if abs(skew) <= MAX_SKEWNESS:
+        return ""
+    return (
+        f"a few rows with large weights or rewards decide the estimate (skewness {skew:.2f}, "
+        f"at most {MAX_SKEWNESS} allowed): wait for more data"
     )
-
-
-def uniform_rows(propensity: Floats, rng: np.random.Generator) -> Bools:
-    """Rows (n,) to keep so that the kept log is uniform: each with probability min(p) / p.
-
-    Needs the smallest propensity of any action to be among the logged ones.
-    """
-    keep: Bools = rng.random(len(propensity)) * propensity < propensity.min()
-    return keep
-
-
-def _offer(log: Log, rows: Ints, learner: Learner) -> Ints:
-    accepted: Ints = rows[learner.choose(rows) == log.action[rows]]
-    learner.learn(accepted)
-    return accepted
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")

@@ -243,7 +243,7 @@ def test_result_as_json_frame_and_tables() -> None:
     assert plain["context_gain"]["verdict"] == "estimated"
     frame = result.to_frame()
     assert list(frame.columns) == ["section", "policy", "measure", "value", "low", "high"]
-    assert len(frame) == 3 + 4 * 3 + 3 * 5
+    assert len(frame) == 3 + 4 * 3 + 3 * 6
     out = StringIO()
     Console(width=100, file=out).print(render(result))
     lines = out.getvalue().splitlines()

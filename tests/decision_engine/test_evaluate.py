@@ -13,12 +13,12 @@ from decision_engine.evaluate import (
     dr,
     effective_sample_size,
     ips,
-    replay,
     snips,
-    standard_error,
-    uniform_rows,
+    switch_dr,
     weights,
 )
+from decision_engine.intervals import standard_error
+from decision_engine.rejection import replay, uniform_rows
 from decision_engine.types import Floats, Ints
 
 # Two segments of equal size, three actions: success rates, logging and candidate probabilities.
@@ -44,7 +44,8 @@ def repeat(predictions: Floats) -> dict[str, list[Estimate]]:
     for _ in range(REPEATS):
         log, segment = simulate(rng)
         target, q = TARGET[segment], predictions[segment]
-        for e in (ips(log, target), snips(log, target), dm(log, target, q), dr(log, target, q)):
+        by_model = dm(log, target, q), dr(log, target, q)
+        for e in (ips(log, target), snips(log, target), *by_model):
             found[e.estimator].append(e)
     return found
 
@@ -91,16 +92,19 @@ def test_dm_is_as_wrong_as_its_model(wrong_model: dict[str, list[Estimate]]) -> 
 
 def test_estimates_equal_the_formulas_written_as_loops() -> None:
     rng = np.random.default_rng(3)
-    log, segment = simulate(rng, 500)
+    log, segment = simulate(rng, n := 900)
     target, q = TARGET[segment], RATES[segment]
-    w = [target[i, log.action[i]] / log.propensity[i] for i in range(500)]
-    model = [sum(target[i, a] * q[i, a] for a in range(3)) for i in range(500)]
-    rest = [w[i] * (log.reward[i] - q[i, log.action[i]]) for i in range(500)]
-    weighted = sum(w[i] * log.reward[i] for i in range(500))
-    assert ips(log, target).value == pytest.approx(weighted / 500)
+    w = [target[i, log.action[i]] / log.propensity[i] for i in range(n)]
+    model = [sum(target[i, a] * q[i, a] for a in range(3)) for i in range(n)]
+    rest = [w[i] * (log.reward[i] - q[i, log.action[i]]) for i in range(n)]
+    weighted = sum(w[i] * log.reward[i] for i in range(n))
+    assert ips(log, target).value == pytest.approx(weighted / n)
     assert snips(log, target).value == pytest.approx(weighted / sum(w))
-    assert dm(log, target, q).value == pytest.approx(sum(model) / 500)
-    assert dr(log, target, q).value == pytest.approx((sum(model) + sum(rest)) / 500)
+    assert dm(log, target, q).value == pytest.approx(sum(model) / n)
+    assert dr(log, target, q).value == pytest.approx((sum(model) + sum(rest)) / n)
+    kept = [rest[i] if w[i] <= 3.5 else 0.0 for i in range(n)]
+    switched = switch_dr(log, target, q, threshold=3.5).value
+    assert switched == pytest.approx((sum(model) + sum(kept)) / n)
     expected = sum(w) ** 2 / sum(v * v for v in w)
     assert ips(log, target).effective_n == pytest.approx(expected)
 
@@ -149,9 +153,19 @@ def test_too_small_an_effective_sample_is_refused() -> None:
     ):
         assert estimate.verdict == "refused"
         assert "effective sample" in estimate.reason
-        assert estimate.effective_n < 100
+        assert estimate.effective_n < 200
         assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
-    assert ips(log, always_rare, min_effective=1).verdict == "estimated"
+    even, ones = np.full((120, 3), 1 / 3), Log(log.action, np.ones(120), np.full(120, 1 / 3))
+    assert ips(ones, even, min_effective=1).verdict == "estimated"
+
+
+def test_an_estimate_that_a_few_rows_decide_is_refused() -> None:
+    rng = np.random.default_rng(5)
+    even = np.full((1000, 2), 0.5)
+    log = Log(rng.integers(0, 2, 1000), (np.arange(1000) < 3).astype(float), np.full(1000, 0.5))
+    for estimate in (ips(log, even), dr(log, even, np.zeros((1000, 2)))):
+        assert estimate.verdict == "refused"
+        assert "a few rows" in estimate.reason
 
 
 def test_an_action_the_log_never_takes_is_refused() -> None:

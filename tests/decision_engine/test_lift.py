@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from decision_engine.lift import (
     Group,
     Interval,
+    adjusted,
     always_valid_half_width,
     group_of,
     lift,
     mean_interval,
+    moments_of,
     paired_interval,
-    sample_ratio,
 )
+from decision_engine.sample_ratio import sample_ratio, strata
+from tests.decision_engine.simulated_experiments import EXPERIMENTS, rates
 
 
 def test_lift_by_hand() -> None:
@@ -71,30 +77,78 @@ def test_groups_from_rewards() -> None:
 
 
 def test_sample_ratio_by_hand() -> None:
-    fine = sample_ratio({"treatment": 905, "holdout": 95}, {"treatment": 0.9, "holdout": 0.1})
-    assert fine.chi_square == pytest.approx(25 / 900 + 25 / 100)
-    assert fine.p_value == pytest.approx(0.598161, abs=1e-6)
-    assert fine.verdict == "estimated"
+    fine = sample_ratio(np.array([[905, 95]]), np.array([[0.9, 0.1]]))
+    assert fine.expected == pytest.approx((900, 100))
+    assert (fine.p_value, fine.verdict) == (1.0, "estimated")
+    # One row: its factor is e^h / (1 + p (e^h - 1)), the mean over tilts and groups the evidence.
+    tilts = [s * h for h in np.geomspace(0.01, 2.0, 10) for s in (1, -1)]
+    factors = [np.exp(h) / (1 + 0.1 * np.expm1(h)) for h in tilts]
+    factors += [1 / (1 + 0.9 * np.expm1(h)) for h in tilts]
+    one = sample_ratio(np.array([[0, 1]]), np.array([[0.9, 0.1]]))
+    assert abs(one.p_value - 1 / np.mean(factors)) < 1e-12
 
 
-def test_lost_customers_are_noticed() -> None:
-    bad = sample_ratio({"treatment": 8700, "holdout": 1300}, {"treatment": 0.9, "holdout": 0.1})
+def test_lost_customers_are_noticed_and_changed_shares_are_no_loss() -> None:
+    bad = sample_ratio(np.array([[8700, 1300]]), np.array([[0.9, 0.1]]))
     assert bad.verdict == "refused"
     assert "group sizes" in bad.reason
+    rng = np.random.default_rng(3)
+    shares = np.where(np.arange(20_000)[:, None] < 8000, [0.9, 0.1], [0.5, 0.5])
+    group = (rng.random(20_000) > shares[:, 0]).astype(np.int64)
+    counts, distinct = strata(group, shares)
+    assert counts.sum() == 20_000
+    assert distinct.tolist() == [[0.5, 0.5], [0.9, 0.1]]
+    assert sample_ratio(counts, distinct).verdict == "estimated"
+    # A constant share would have called this a defect.
+    assert sample_ratio(counts.sum(axis=0)[None], np.array([[0.9, 0.1]])).verdict == "refused"
 
 
 @pytest.mark.parametrize(
     ("counts", "shares", "named"),
     [
-        ({"a": 1}, {"a": 0.5, "b": 0.5}, "same groups"),
-        ({"a": 1}, {"a": 1.0}, "two or more"),
-        ({"a": 1, "b": 1}, {"a": 1.0, "b": 0.0}, "above 0"),
-        ({"a": 0, "b": 0}, {"a": 0.5, "b": 0.5}, "`counts`"),
+        ([[1]], [[1.0]], "same shape"),
+        ([[1, 2]], [[0.5, 0.5], [0.5, 0.5]], "same shape"),
+        ([[1, 1]], [[1.0, 0.0]], "above 0"),
+        ([[1, 1]], [[0.5, 0.6]], "sum to 1"),
     ],
 )
-def test_bad_groups_are_named(counts: dict[str, int], shares: dict[str, float], named: str) -> None:
+def test_bad_shares_are_named(counts: list[Any], shares: list[Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        sample_ratio(counts, shares)
+        sample_ratio(np.array(counts), np.array(shares))
+
+
+def test_cuped_by_hand() -> None:
+    # Reward = covariate + noise orthogonal to it: b = 1 in both groups.
+    x, noise = np.array([-1.0, 1.0, -1.0, 1.0]), np.array([1.0, 1.0, -1.0, -1.0])
+    high, low = adjusted(
+        moments_of(5 + x + noise, x[:, None] + 2), moments_of(x + noise, x[:, None])
+    )
+    # Covariate means 2 and 0, together 1: the lead of 5 holds 2 that were there before.
+    assert abs(high.mean - 4) < 1e-12
+    assert abs(low.mean - 1) < 1e-12
+    assert abs(high.variance - 4 / 3 * 3 / 2) < 1e-12
+
+
+def test_cuped_is_unbiased_narrower_and_ignores_the_units_of_covariates() -> None:
+    rng = np.random.default_rng(8)
+    found, plain = [], []
+    for _ in range(300):
+        before = rng.gamma(1.0, 1.0, 800)
+        in_treatment = rng.random(800) < 0.3
+        reward = before + rng.normal(0, 0.5, 800) + 0.2 * in_treatment
+        x = np.column_stack([before, np.ones(800)])
+        groups = [moments_of(reward[g], x[g]) for g in (in_treatment, ~in_treatment)]
+        scaled = [moments_of(reward[g], 100 * x[g] - 7) for g in (in_treatment, ~in_treatment)]
+        found.append(lift(*adjusted(groups[0], groups[1])).difference)
+        again = lift(*adjusted(scaled[0], scaled[1])).difference
+        assert again.value == pytest.approx(found[-1].value)
+        plain.append(
+            lift(group_of(reward[in_treatment]), group_of(reward[~in_treatment])).difference
+        )
+    values = np.array([f.value for f in found])
+    assert abs(values.mean() - 0.2) < 4 * values.std() / np.sqrt(300)
+    assert abs(np.mean([f.low < 0.2 < f.high for f in found]) - 0.95) < 4 * 0.0126
+    assert values.std() < 0.5 * np.std([p.value for p in plain])
 
 
 def test_paired_runs() -> None:
@@ -102,3 +156,14 @@ def test_paired_runs() -> None:
     assert found.value == pytest.approx(0.2)
     assert found.high - 0.2 == pytest.approx(4.302653 * 0.1 / np.sqrt(3))
     assert paired_interval(np.array([0.1])).high == np.inf
+
+
+def test_daily_looks_at_nothing_find_a_winner_no_more_often_than_promised() -> None:
+    """60 seeded experiments with 28 looks each; make bench-evaluate takes 2,000."""
+    found = rates(EXPERIMENTS[0], 60, seed=5)
+    assert found["valid"] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
+    assert found["cuped"] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
+    assert found["sizes"] == 0.0
+    assert found["naive"] > 0.1
+    lost = rates(replace(EXPERIMENTS[3], lost=0.25), 10, seed=5)
+    assert lost["sizes"] > 0.8
