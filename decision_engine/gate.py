@@ -7,7 +7,8 @@ It can only take a send away, never change a decision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +16,11 @@ from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import at_send, columns_of
-from decision_engine.news import Identifier, news
+from decision_engine.news import Feed, Identifier
 from decision_engine.workspace import Workspace
 
+LOOK_SECONDS = 1.0
+"""How old what we know of opt-outs and complaints may be while a long pass runs."""
 _LIST = 20_000
 """Values in one statement: some warehouses limit its length to a megabyte."""
 
@@ -36,12 +39,21 @@ class Gate:
         self.journal = journal
         self.profiles = _profiles(workspace, warehouse, customer_ids)
         oldest = min(map(_built, self.profiles.values()), default=datetime.max)
-        self.refused_ids, complaints = news(workspace, warehouse, oldest)
-        self.refusals = _by_customer(workspace, warehouse, self.refused_ids)
-        self.complaining = _complaining(workspace, warehouse, complaints)
+        self.people = People(workspace, warehouse)
+        self.feed = Feed(workspace, warehouse, oldest)
+        self.look()
+
+    def look(self) -> None:
+        """Take in what was received until now."""
+        refusals, complaints = self.feed.read()
+        self.refusals = self.people.channels(refusals)
+        self.complaining = self.people.who(complaints)
+        self.looked = time.monotonic()
 
     def __call__(self, intent: Mapping[str, Any], now: datetime) -> str | None:
         """None to send, or the reason to skip."""
+        if time.monotonic() - self.looked > LOOK_SECONDS:
+            self.look()
         profile = self.profiles.get(intent["customer_id"])
         fresh = self.fresh(intent, profile) if profile is not None else None
         return at_send(intent, fresh, self.workspace.project, now, self.workspace.is_stopped)
@@ -49,10 +61,10 @@ class Gate:
     def fresh(self, intent: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
         """The profile with newer opt-outs, complaints and sends worked in."""
         facts = dict(profile)
-        by_id = self.refused_ids.get(intent["external_id"], set())
-        for channel in by_id | self.refusals.get(intent["customer_id"], set()):
+        names = (intent["customer_id"], intent["external_id"])
+        for channel in set().union(*(self.refusals.get(name, set()) for name in names)):
             facts[f"consent_{channel}"] = False
-        if self.complaining & {intent["customer_id"], intent["external_id"]}:
+        if not self.complaining.isdisjoint(names):
             facts["has_open_complaint"] = True
         for send in self.journal.recent_sends(intent["customer_id"], _built(profile)):
             for name in _counters(send.channel):
@@ -71,37 +83,45 @@ def _counters(channel: str) -> list[str]:
     return [f"{prefix}sends_{days}d" for prefix in ("", f"{channel}_") for days in (1, 7, 30)]
 
 
-def _by_customer(
-    workspace: Workspace, warehouse: Warehouse, refusals: Mapping[str, set[str]]
-) -> dict[str, set[str]]:
-    """The channels that customers refuse, by any identifier that leads to them."""
-    query = (
-        "select identifier_value, customer_id"
-        f" from {workspace.model('int_identity__map')}"
-        f" where identifier_kind in ('user_id', 'email') and {warehouse.among('identifier_value')}"
-        f" union select customer_id, customer_id from {workspace.model(FEATURES)}"
-        f" where {warehouse.among('customer_id')}"
-    )
-    found: dict[str, set[str]] = {}
-    for identifiers in _parts(list(refusals)):
-        for identifier, customer_id in warehouse.rows(query, [identifiers, identifiers]):
-            found.setdefault(customer_id, set()).update(refusals[identifier])
-    return found
+class People:
+    """Whom identifiers lead to, as of the last build; each is looked up once."""
 
+    def __init__(self, workspace: Workspace, warehouse: Warehouse) -> None:
+        self._workspace = workspace
+        self._warehouse = warehouse
+        self._found: dict[Identifier, set[str]] = {}
 
-def _complaining(
-    workspace: Workspace, warehouse: Warehouse, complaints: set[Identifier]
-) -> set[str]:
-    """Customers and external ids that the identifiers of complaints lead to."""
-    found = {value for kind, value in complaints if kind == "user_id"}
-    for kind in sorted({kind for kind, _ in complaints}):
-        query = (
-            f"select customer_id from {workspace.model('int_identity__map')}"
-            f" where identifier_kind = ? and {warehouse.among('identifier_value')}"
-        )
-        for values in _parts([value for k, value in complaints if k == kind]):
-            found |= {row[0] for row in warehouse.rows(query, [kind, values])}
-    return found
+    def channels(self, refusals: Mapping[str, set[str]]) -> dict[str, set[str]]:
+        """What is refused, by what a vendor was told and by the customers that leads to.
+
+        A vendor is told a user id, a customer id or an e-mail address.
+        """
+        kinds = ("user_id", "email")
+        self._look_up({(kind, value) for kind in kinds for value in refusals})
+        found: dict[str, set[str]] = {}
+        for value, channels in refusals.items():
+            for name in {value}.union(*(self._found[kind, value] for kind in kinds)):
+                found.setdefault(name, set()).update(channels)
+        return found
+
+    def who(self, identifiers: Set[Identifier]) -> set[str]:
+        """User ids among the identifiers, and the customers that all of them lead to."""
+        self._look_up(identifiers)
+        users = {value for kind, value in identifiers if kind == "user_id"}
+        return users.union(*(self._found[i] for i in identifiers))
+
+    def _look_up(self, identifiers: Set[Identifier]) -> None:
+        new = identifiers - self._found.keys()
+        self._found.update({identifier: set() for identifier in new})
+        table = self._workspace.model("int_identity__map")
+        for kind in sorted({kind for kind, _ in new}):
+            query = (
+                f"select identifier_value, customer_id from {table}"
+                f" where identifier_kind = ? and {self._warehouse.among('identifier_value')}"
+            )
+            for values in _parts([value for k, value in new if k == kind]):
+                for value, customer_id in self._warehouse.rows(query, [kind, values]):
+                    self._found[kind, value].add(customer_id)
 
 
 def _profiles(

@@ -7,7 +7,7 @@ is not loaded yet, the open segment included, and from what is loaded but newer 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -48,45 +48,47 @@ class Turn(NamedTuple):
     identifiers: tuple[Identifier, ...]
 
 
-def news(workspace: Workspace, warehouse: Warehouse, since: datetime) -> News:
-    """What is newer than profiles of `since`, or was received after it."""
-    refusals: dict[str, set[str]] = defaultdict(set)
-    turns: dict[str, list[Turn]] = defaultdict(list)
-    for row in _loaded_refusals(workspace, warehouse, since):
-        _refuse(refusals, *row)
-    for ticket_id, turn in _loaded_turns(workspace, warehouse, since):
-        turns[ticket_id].append(turn)
-    done = last_loaded(workspace, warehouse)
-    for segment in framed.segments(workspace.inbound_log):
-        if framed.number(segment) > done:
-            for record in _told(segment):
-                if isinstance(record, Webhook):
-                    _refuse(refusals, record.external_id, record.email, record.channel)
-                elif record.ticket_id is not None:
-                    turns[record.ticket_id].append(_turn(record))
-    last = (max(of_ticket, key=lambda turn: turn[:2]) for of_ticket in turns.values())
-    is_open = (t for t in last if t.kind == COMPLAINT and not t.is_solved)
-    return News(dict(refusals), {i for turn in is_open for i in turn.identifiers})
+class Feed:
+    """News since profiles of `since`; each `read` goes on where the last one ended."""
 
+    def __init__(self, workspace: Workspace, warehouse: Warehouse, since: datetime) -> None:
+        self._log = workspace.inbound_log
+        self._refusals: dict[str, set[str]] = defaultdict(set)
+        self._turns: dict[str, list[Turn]] = defaultdict(list)
+        for row in _loaded_refusals(workspace, warehouse, since):
+            self._refuse(*row)
+        for ticket_id, turn in _loaded_turns(workspace, warehouse, since):
+            self._turns[ticket_id].append(turn)
+        self._segment, self._offset = last_loaded(workspace, warehouse) + 1, 0
 
-def _refuse(
-    refusals: dict[str, set[str]], external_id: str | None, email: str | None, channel: str | None
-) -> None:
-    for identifier in (clean_id(external_id), clean_email(email)):
-        if identifier and channel:
-            refusals[identifier].add(channel)
+    def read(self) -> News:
+        """Everything that was received by now."""
+        for segment in framed.segments(self._log):
+            if framed.number(segment) > self._segment:
+                self._segment, self._offset = framed.number(segment), 0
+            if framed.number(segment) == self._segment:
+                self._read(segment)
+        last = (max(turns, key=lambda turn: turn[:2]) for turns in self._turns.values())
+        is_open = (t for t in last if t.kind == COMPLAINT and not t.is_solved)
+        return News(dict(self._refusals), {i for turn in is_open for i in turn.identifiers})
 
-
-def _told(segment: Path) -> Iterator[Webhook | Event]:
-    """Refusals and tickets of a segment; everything else is passed over without decoding."""
-    for _, payload in framed.frames(segment):
-        if any(mark in payload for mark in _MARKS):
+    def _read(self, segment: Path) -> None:
+        """Refusals and tickets; everything else is passed over without decoding."""
+        for offset, payload in framed.frames(segment, self._offset):
+            self._offset = framed.frame_end(offset, payload)
+            if not any(mark in payload for mark in _MARKS):
+                continue
             for webhook in records(payload, Webhook):
                 if webhook.event_type in REFUSALS:
-                    yield webhook
+                    self._refuse(webhook.external_id, webhook.email, webhook.channel)
             for event in records(payload, Event):
                 if event.ticket_id is not None:
-                    yield event
+                    self._turns[event.ticket_id].append(_turn(event))
+
+    def _refuse(self, external_id: str | None, email: str | None, channel: str | None) -> None:
+        for identifier in (clean_id(external_id), clean_email(email)):
+            if identifier and channel:
+                self._refusals[identifier].add(channel)
 
 
 def _turn(event: Event) -> Turn:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from connectors.framed import FramedLog
 from decision_engine.inbound import load_log
-from decision_engine.news import news
+from decision_engine.news import Feed
 from decision_engine.scaffold import init
 from decision_engine.service.records import frame
 from decision_engine.service.tracking import parse
@@ -79,7 +79,7 @@ def measured(folder: Path) -> None:
     workspace = Workspace.open(folder)
     with workspace.warehouse() as warehouse:
         before = time.process_time()
-        news(workspace, warehouse, START)
+        Feed(workspace, warehouse, START).read()
         looked = time.process_time() - before
     base = peak_kib()
     before = time.process_time()
