@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decision_engine.factors import Design, Equations, credible_precisions
 from decision_engine.keys import streams
 from decision_engine.policies.linear_thompson import normal_equations, prior_precision
 from decision_engine.state import CONTEXT_FREE, DEFAULT_PRECISION, PolicyState, Sums, Theta
@@ -160,6 +161,10 @@ def update(
         return start
     low = min(start.theta.low, found.lowest)
     theta = _refit(total, low, context_precision, half_life_days)
+    if policy == "factored_linear_thompson" and total.weight.sum() >= _AUTO_EVIDENCE:
+        gram, moment = normal_equations(total, theta)
+        equations = Equations(Design.of(state.units, state.actions), gram, moment)
+        theta = replace(theta, precisions=credible_precisions(equations, theta.noise))
     return replace(state, policy=policy, as_of=as_of, closed=closed, open=not_closed, theta=theta)
 
 

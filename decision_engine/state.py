@@ -9,12 +9,13 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from decision_engine.factors import Precisions, Units
 from decision_engine.types import Floats
 
 FORMAT = 1
@@ -96,6 +97,7 @@ class Theta:
     high: float = 1.0
     context_precision: float = DEFAULT_PRECISION
     half_life_days: float | None = None
+    precisions: Precisions | None = None
 
     @classmethod
     def initial(cls, d: int, context_precision: float, half_life_days: float | None) -> Theta:
@@ -125,6 +127,7 @@ class PolicyState:
     closed: Sums
     open: Sums
     theta: Theta
+    units: Units = field(default_factory=dict)
 
     @classmethod
     def initial(
@@ -195,7 +198,8 @@ def load(data: bytes) -> PolicyState:
 
 
 def _build(header: dict[str, Any], arrays: dict[str, Any]) -> PolicyState:
-    theta = Theta(*(arrays[name] for name in _THETA_ARRAYS), **header.pop("theta"))
+    theta = Theta(*(arrays[name] for name in _THETA_ARRAYS), **_settings(header.pop("theta")))
+    header["units"] = {a: tuple(blocks) for a, blocks in header.get("units", {}).items()}
     header["actions"], header["features"] = tuple(header["actions"]), tuple(header["features"])
     closed, not_closed = (
         Sums(*(arrays[f"{part}_{f}"] for f in _SUMS)) for part in ("closed", "open")
@@ -203,10 +207,20 @@ def _build(header: dict[str, Any], arrays: dict[str, Any]) -> PolicyState:
     return PolicyState(closed=closed, open=not_closed, theta=theta, **header)
 
 
+def _settings(header: dict[str, Any]) -> dict[str, Any]:
+    """The settings as `Theta` takes them, from what `_header` wrote."""
+    if "precisions" in header:
+        own, shared = header["precisions"]
+        header = {**header, "precisions": Precisions(tuple(own), tuple(shared))}
+    return header
+
+
 def _header(state: PolicyState) -> dict[str, Any]:
     theta = {
         f.name: getattr(state.theta, f.name) for f in fields(Theta) if f.name not in _THETA_ARRAYS
     }
+    if state.theta.precisions is None:
+        del theta["precisions"]
     return {
         "format": FORMAT,
         "agent": state.agent,
@@ -215,6 +229,7 @@ def _header(state: PolicyState) -> dict[str, Any]:
         "features": list(state.features),
         "as_of": state.as_of,
         "theta": theta,
+        **({"units": dict(state.units)} if state.units else {}),
     }
 
 

@@ -23,7 +23,7 @@ Reasons = NDArray[np.uint8]
 
 NO_ACTION = "no_action"
 
-Family = Literal["gaussian", "beta", "uniform", "fixed"]
+Family = Literal["gaussian", "beta", "samples", "uniform", "fixed"]
 """How (mean, sd) are turned into a draw: the law the policy's posterior follows."""
 
 
@@ -90,6 +90,7 @@ class Action:
     is_promotional: bool = False
     is_resolution: bool = False
     eligible_if: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
