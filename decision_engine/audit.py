@@ -149,13 +149,15 @@ def add(
             states[key] = state_of(workspace, warehouse, *key)
         made = with_posterior(records, states[key], _matrix(table, "x"))
         same = (made.mean == records.mean).all(axis=1) & (made.sd == records.sd).all(axis=1)
+        if made.share is not None:
+            same &= (made.share == records.share).all(axis=1)
         report["different_posterior"] += int((~same).sum())
 
 
 def records_of(plan: dict[str, Any], table: pa.Table) -> Records:
     """Rows of `decisions` of one agent and group, by the agent's plan in their epoch."""
     policy = plan["policies"][table["group_name"][0].as_py()]
-    has_posterior = policy["family"] in ("gaussian", "beta")
+    has_posterior = policy["family"] not in ("uniform", "fixed")
     empty = np.empty((table.num_rows, 0))
     return Records(
         decision_ids=table["decision_id"].to_pylist(),
@@ -167,6 +169,7 @@ def records_of(plan: dict[str, Any], table: pa.Table) -> Records:
         reasons=_matrix(table, "reasons").astype(np.uint8),
         p_agent=table["p_agent"].to_numpy(),
         preference=policy["preference"],
+        share=_matrix(table, "share") if policy["family"] == "samples" else None,
     )
 
 

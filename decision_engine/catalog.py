@@ -47,4 +47,5 @@ def _combinations(
             is_promotional=creative.promotional,
             is_resolution=creative.resolution,
             eligible_if=entry.eligible_if,
+            attributes=tuple(sorted(creative.attributes.items())),
         )

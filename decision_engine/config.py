@@ -86,7 +86,19 @@ class LinearThompson(Frozen, frozen=True, tag="linear_thompson", tag_field="kind
     half_life_days: Annotated[float, Meta(gt=0)] | None = None
 
 
-Policy = UniformPolicy | FixedPolicy | WeightedThompson | LinearThompson
+class FactoredLinearThompson(Frozen, frozen=True, tag="factored_linear_thompson", tag_field="kind"):
+    """Linear Thompson sampling over combinations that learn from each other by what they share.
+
+    Shared are channel, incentive, send_hour and the `attributes` of creatives, and the `pairs`
+    of these whose combination may matter beyond its parts.
+    """
+
+    floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.005
+    half_life_days: Annotated[float, Meta(gt=0)] | None = None
+    pairs: tuple[tuple[str, str], ...] = (("channel", "send_hour"),)
+
+
+Policy = UniformPolicy | FixedPolicy | WeightedThompson | LinearThompson | FactoredLinearThompson
 
 
 class Group(Frozen, frozen=True):
@@ -128,7 +140,11 @@ class Agent(Frozen, frozen=True):
 
 
 class Creative(Frozen, frozen=True):
-    """A message version that lives in the ESP, by campaign id."""
+    """A message version that lives in the ESP, by campaign id.
+
+    `attributes` say what it has in common with others (tone: urgent); factored policies learn
+    by them.
+    """
 
     creative: Name
     channel: Channel

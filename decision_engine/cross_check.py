@@ -13,6 +13,7 @@ from decision_engine.config import (
     AgentAction,
     ContextFeature,
     Creative,
+    FactoredLinearThompson,
     FixedPolicy,
     Group,
     Policy,
@@ -21,6 +22,7 @@ from decision_engine.config import (
     hours,
 )
 from decision_engine.errors import RuleError, unknown
+from decision_engine.factors import DIMENSIONS
 from decision_engine.rule_check import kind_of_type
 from decision_engine.rules import compile_rule
 from decision_engine.structure import Problem
@@ -160,6 +162,7 @@ def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
     if agent.groups is not None:
         yield from _group_problems(agent.groups, ("groups",))
     yield from _agent_fixed_problems(agent, known)
+    yield from _pair_problems(agent, known)
 
 
 def _rule_problems(rule: str, where: Where, columns: Mapping[str, str] | None) -> Iterator[Problem]:
@@ -251,6 +254,20 @@ def _fixed_problems(policy: Policy | None, keys: set[str], where: Where) -> Iter
             yield (*where, "actions", i), unknown("action", key, keys)
 
 
+def _pair_problems(agent: Agent, known: Known) -> Iterator[Problem]:
+    """The pairs of a factored policy name dimensions, or attributes of the agent's creatives."""
+    if not isinstance(agent.policy, FactoredLinearThompson) or known.creatives is None:
+        return
+    creatives = [known.creatives.get(action.creative) for action in agent.actions]
+    names = {*DIMENSIONS, *(name for c in creatives if c is not None for name in c.attributes)}
+    for i, pair in enumerate(agent.policy.pairs):
+        for j, name in enumerate(pair):
+            if name not in names:
+                yield ("policy", "pairs", i, j), unknown("dimension or attribute", name, names)
+        if pair[0] == pair[1]:
+            yield ("policy", "pairs", i), f"pairs {pair[0]} with itself"
+
+
 def _keys(agent: Agent, known: Known) -> Sequence[str]:
     """The agent's action keys; empty when its catalog cannot be spelled out."""
     if known.project is None or known.creatives is None:
@@ -266,6 +283,9 @@ def _keys(agent: Agent, known: Known) -> Sequence[str]:
 
 def creative_problems(creative: Creative, known: Known) -> Iterator[Problem]:
     """Problems of one creative; `where` is relative to it."""
+    for name in DIMENSIONS:
+        if name in creative.attributes:
+            yield ("attributes", name), "every action has that already; take another name"
     if creative.resolution and creative.promotional:
         yield ("promotional",), "a resolution is not promotional; write promotional: false"
     if known.project is not None and creative.channel not in known.project.channels:

@@ -16,7 +16,7 @@ from scipy.special import betaincinv, logit, ndtr, ndtri
 
 from decision_engine import config
 from decision_engine.keys import streams, uniforms
-from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of
+from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of, shares
 from decision_engine.propensity import (
     beta_parameters,
     first_eligible,
@@ -52,13 +52,15 @@ def choose(
     family: Family,
     action_hashes: Keys,
     preference: Sequence[int] = (0,),
+    share: Floats | None = None,
 ) -> Ints:
     """The chosen action (n,) of each row, with exactly the probabilities of `propensities`.
 
     `keys` (n,), `mean`, `sd` (n, k) ((n, 0) allowed for `uniform` and `fixed`), `eligible`
     (n, k), `action_hashes` = `keys.streams(action keys)` (k,), `preference` the action indices of
     `fixed`. With probability n * floor every eligible action is equally likely; else the largest
-    posterior draw wins. Each action's draw depends on the row's key and that action's key alone.
+    posterior draw wins; for `samples`, actions are drawn by their `share` (n, k). Each action's
+    draw depends on the row's key and that action's key alone.
     Raises ValueError as `propensities` does.
     """
     require_eligible(eligible)
@@ -66,6 +68,9 @@ def choose(
         return first_eligible(eligible, preference)
     if family == "uniform":
         return _choose_evenly(keys, eligible, action_hashes)
+    if family == "samples":
+        p = propensities(mean, sd, eligible, floor, family, preference, share)
+        return _race(keys, p, action_hashes)
     require_posterior(mean, sd, eligible)
     out, floor_draw = np.empty(len(keys), dtype=np.int64), np.empty(len(keys))
     numbers = np.concatenate([action_hashes, _FLOOR])
@@ -118,6 +123,11 @@ class AgentPlan:
         """The stream numbers (k,) of the catalog's actions."""
         return streams(self.catalog.keys)
 
+    @cached_property
+    def has_samples(self) -> bool:
+        """Whether a group's policy draws by the shares of frozen samples."""
+        return any(POLICIES[kind_of(p)].FAMILY == "samples" for p in self.policies.values())
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -143,11 +153,13 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
     """One decision per row, whatever the number of rows.
 
     Rows of `uniform` and `fixed` groups have NaN in `mean` and `sd`. Without `with_propensity`
-    p_action and propensity are NaN: the record suffices to compute them later (`replay`).
+    p_action and propensity are NaN where they cost time (not for `samples`): the record suffices
+    to compute them later (`replay`).
     """
     n, k = len(rows.keys), len(plan.catalog)
     action, p_action = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     mean, sd = np.full((n, k), np.nan), np.full((n, k), np.nan)
+    share = np.full((n, k if plan.has_samples else 0), np.nan)
     kinds = np.empty(n, dtype=object)
     eligible = rows.reasons == Reason.ELIGIBLE
     for group in sorted(set(rows.group)):
@@ -156,9 +168,12 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
         m, s = _posterior(plan, policy, rows.x[at])
         law = (m, s, eligible[at], floor_of(policy), POLICIES[kind_of(policy)].FAMILY)
         preference = preference_of(policy, plan.catalog.keys)
-        action[at] = choose(rows.keys[at], *law, plan.action_hashes, preference)
-        if with_propensity:
-            p = propensities(*law, preference)
+        won = _shares(plan, policy, rows.x[at], eligible[at])
+        if won is not None:
+            share[at] = won
+        action[at] = choose(rows.keys[at], *law, plan.action_hashes, preference, won)
+        if with_propensity or won is not None:
+            p = propensities(*law, preference, won)
             p_action[at] = p[np.arange(len(at)), action[at]]
         if m.shape[1]:
             mean[at], sd[at] = m, s
@@ -176,6 +191,7 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
         propensity=rows.p_agent * p_action,
         mean=mean,
         sd=sd,
+        share=share,
         reasons=rows.reasons,
         x=rows.x,
         send_at=np.where(action > 0, rows.send_at[np.arange(n), action], np.nan),
@@ -207,6 +223,12 @@ def _posterior(plan: AgentPlan, policy: config.Policy, x: Floats) -> tuple[Float
     return module.posterior(plan.state, plan.catalog.keys, x)
 
 
+def _shares(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats | None:
+    if plan.state is None:
+        return None
+    return shares(kind_of(policy), plan.state, plan.catalog.keys, x, eligible)
+
+
 def _draw(mean: Floats, sd: Floats, u: Floats, family: Family) -> Floats:
     if family == "beta":
         return _draw_beta(mean, sd, u)
@@ -220,6 +242,20 @@ def _choose_evenly(keys: Keys, eligible: Bools, action_hashes: Keys) -> Ints:
     """Each eligible action with the same probability, by draws of a stream of their own."""
     u = uniforms(keys, action_hashes ^ _FLOOR)
     out: Ints = np.where(eligible, u, -1.0).argmax(axis=1)
+    return out
+
+
+def _race(keys: Keys, p: Floats, action_hashes: Keys) -> Ints:
+    """Each action with probability p (n, k): the first arrival of waits with the rates p.
+
+    As in all draws, an action's wait depends on the row's key and its own key alone.
+    """
+    out = np.empty(len(keys), dtype=np.int64)
+    step = max(1, _DRAWS // len(action_hashes))
+    for start in range(0, len(keys), step):
+        rows = slice(start, start + step)
+        waits = -np.log(uniforms(keys[rows], action_hashes))
+        out[rows] = (p[rows] / waits).argmax(axis=1)
     return out
 
 

@@ -18,7 +18,13 @@ from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.guardrails import MAX_PROFILE_AGE, columns_of
-from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of
+from decision_engine.policies import (
+    POLICIES,
+    floor_of,
+    kind_of,
+    preference_of,
+    shared_units,
+)
 from decision_engine.state import DEFAULT_PRECISION, PolicyState, load, save
 from decision_engine.tables import EPOCHS, POLICY_STATES
 from decision_engine.types import Catalog, Epoch, Ints
@@ -163,6 +169,7 @@ def in_epoch(workspace: Workspace, name: str, state: PolicyState | None) -> Agen
     if state is None or state.features != feature_names(agent.context):
         # What was learned of other features says nothing about these.
         state = initial_state(agent, catalog)
+    state = state.with_units(shared_units(agent.policy, catalog.actions))
     policies: Mapping[str, Policy] = {g.name: g.policy or agent.policy for g in groups}
     text = {f.column for f in agent.context if f.transform == "one_of"}
     own_salt = f"{workspace.project.salt}\x1f{name}" if agent.groups else workspace.project.salt
@@ -191,7 +198,7 @@ def read_state(
 def initial_state(agent: Agent, catalog: Catalog) -> PolicyState:
     """What an agent starts from: the prior of its policy."""
     precision = getattr(agent.policy, "context_precision", "auto")
-    return PolicyState.initial(
+    prior = PolicyState.initial(
         agent.agent,
         kind_of(agent.policy),
         catalog.keys,
@@ -200,6 +207,7 @@ def initial_state(agent: Agent, catalog: Catalog) -> PolicyState:
         DEFAULT_PRECISION if precision == "auto" else float(precision),
         getattr(agent.policy, "half_life_days", None),
     )
+    return prior.with_units(shared_units(agent.policy, catalog.actions))
 
 
 def commit(

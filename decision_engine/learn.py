@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.factors import Design, Equations, credible_precisions
+from decision_engine.basis import normal_equations, prior_precision
+from decision_engine.factors import Design, Equations, Units, credible_precisions
 from decision_engine.keys import streams
-from decision_engine.policies.linear_thompson import normal_equations, prior_precision
 from decision_engine.state import CONTEXT_FREE, DEFAULT_PRECISION, PolicyState, Sums, Theta
 from decision_engine.types import Bools, Floats, Ints
 
 BUCKETS = 64
 LEAST_EVIDENCE = 30.0
 """Decisions (by weight) below which nothing is learned."""
+
+LEARN_TOGETHER = frozenset({"factored_linear_thompson"})
+"""Policies whose actions learn from each other; their prior has precisions of its own."""
 
 _AUTO_EVIDENCE = 1000.0
 _PRECISIONS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, CONTEXT_FREE)
@@ -95,12 +98,14 @@ def learn(
     as_of: float,
     context_precision: float | str = "auto",
     half_life_days: float | None = None,
+    units: Units | None = None,
 ) -> PolicyState:
     """The next state of a policy at `as_of` (Unix seconds).
 
     `rows` are batches with the decisions that closed since `previous.as_of` (all closed ones when
-    there is no previous state) and all open ones; `actions` and `features` name their axes. With
-    too little evidence the previous state comes back unchanged, or the prior without one.
+    there is no previous state) and all open ones; `actions` and `features` name their axes,
+    `units` say what actions share. With too little evidence the previous state comes back as it
+    was, or the prior without one.
     Raises ValueError, naming the field, on malformed rows and when the features have changed:
     the sums are of other features then, learn again from all decisions with `previous` None.
     """
@@ -110,6 +115,7 @@ def learn(
     )
     if start.features != features:
         raise ValueError("`features` differ from those of the previous state")
+    start = start.with_units(units or {})
     found = fold(rows, len(actions), len(features), as_of, half_life_days)
     return update(start, found, actions, policy, as_of, context_precision, half_life_days)
 
@@ -161,9 +167,9 @@ def update(
         return start
     low = min(start.theta.low, found.lowest)
     theta = _refit(total, low, context_precision, half_life_days)
-    if policy == "factored_linear_thompson" and total.weight.sum() >= _AUTO_EVIDENCE:
-        gram, moment = normal_equations(total, theta)
-        equations = Equations(Design.of(state.units, state.actions), gram, moment)
+    if policy in LEARN_TOGETHER and total.weight.sum() >= _AUTO_EVIDENCE:
+        design = Design.of(state.units, state.actions)
+        equations = Equations(design, *normal_equations(total, theta))
         theta = replace(theta, precisions=credible_precisions(equations, theta.noise))
     return replace(state, policy=policy, as_of=as_of, closed=closed, open=not_closed, theta=theta)
 

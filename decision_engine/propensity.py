@@ -34,13 +34,15 @@ def propensities(
     floor: float,
     family: Family,
     preference: Sequence[int] = (0,),
+    share: Floats | None = None,
 ) -> Floats:
     """P(action) of the law that `decide.choose` draws from: (n, k), rows sum to 1.
 
     `mean`, `sd` (n, k) of a Thompson family, in any unit for `gaussian` and in (0, 1) for `beta`;
     ignored (may be (n, 0)) for `uniform` and `fixed`. `preference` are the action indices of
-    `fixed`, best first. 0 where not `eligible` (n, k). Raises ValueError when a row has no
-    eligible action, or a posterior of an eligible action is not finite.
+    `fixed`, best first; `share` (n, k) is what `samples` draws by. 0 where not `eligible` (n, k).
+    Raises ValueError when a row has no eligible action, or a posterior of an eligible action is
+    not finite, or the shares of a row do not sum to 1.
     """
     require_eligible(eligible)
     if family == "uniform":
@@ -50,6 +52,8 @@ def propensities(
         out = np.zeros(eligible.shape)
         out[np.arange(len(out)), first_eligible(eligible, preference)] = 1.0
         return out
+    if family == "samples":
+        return mix_floor(require_share(share, eligible), eligible, floor)
     argmax = beta_argmax if family == "beta" else gaussian_argmax
     return mix_floor(argmax(mean, sd, eligible), eligible, floor)
 
@@ -87,6 +91,15 @@ def require_posterior(mean: Floats, sd: Floats, eligible: Bools) -> None:
         raise ValueError(f"`mean` {mean.shape}, `sd` {sd.shape}, `eligible` {eligible.shape}")
     if not (np.isfinite(mean) & (sd > 0) & (sd < np.inf) | ~eligible).all():
         raise ValueError("`mean` must be finite and `sd` positive and finite where eligible")
+
+
+def require_share(share: Floats | None, eligible: Bools) -> Floats:
+    """The shares (n, k); ValueError unless rows sum to 1 over the eligible actions."""
+    if share is None or share.shape != eligible.shape:
+        raise ValueError(f"`share` must have shape {eligible.shape} for policies that draw by it")
+    if not (np.abs(np.where(eligible, share, 0.0).sum(axis=1) - 1) < 1e-9).all():
+        raise ValueError("`share` must sum to 1 over the eligible actions of each row")
+    return share
 
 
 def gaussian_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:

@@ -80,6 +80,7 @@ def _columns(
         "n_eligible": (decisions.reasons == 0).sum(axis=1),
         "mean": decisions.mean,
         "sd": decisions.sd,
+        "share": decisions.share,
         "reasons": decisions.reasons,
         "x": decisions.x,
         "facts": facts_json(decisions),

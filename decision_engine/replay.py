@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from decision_engine.decide import choose
 from decision_engine.keys import keys_of, streams
-from decision_engine.policies import POLICIES
+from decision_engine.policies import POLICIES, shares
 from decision_engine.propensity import propensities
 from decision_engine.state import PolicyState
 from decision_engine.types import Floats, Ints, Reason, Reasons
@@ -27,7 +27,7 @@ class Records:
 
     `decision_ids` (n,) 64 hex digits · `actions` the k action keys · `policy` its kind · `mean`,
     `sd` (n, k), (n, 0) for `uniform` and `fixed` · `reasons` (n, k) · `p_agent` (n,) ·
-    `preference` the action indices of a fixed policy.
+    `preference` the action indices of a fixed policy · `share` (n, k) for `samples`.
     """
 
     decision_ids: Sequence[str] | NDArray[Any]
@@ -39,6 +39,7 @@ class Records:
     reasons: Reasons
     p_agent: Floats
     preference: Sequence[int] = (0,)
+    share: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,8 @@ def replay(records: Records) -> Replayed:
     family = POLICIES[records.policy].FAMILY
     law = (records.mean, records.sd, eligible, records.floor, family)
     keys = keys_of(records.decision_ids)
-    action = choose(keys, *law, streams(records.actions), records.preference)
-    p = propensities(*law, records.preference)[np.arange(len(action)), action]
+    action = choose(keys, *law, streams(records.actions), records.preference, records.share)
+    p = propensities(*law, records.preference, records.share)[np.arange(len(action)), action]
     return Replayed(action, p, records.p_agent * p)
 
 
@@ -74,9 +75,11 @@ def p_of(records: Records, action: Ints) -> Floats:
 
 
 def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
-    """The records with mean and sd computed again from the policy state and features x (n, d)."""
+    """The records with what was drawn by made again from the state and features x (n, d)."""
     mean, sd = POLICIES[records.policy].posterior(state, records.actions, x)
-    return replace(records, mean=mean, sd=sd)
+    eligible = records.reasons == Reason.ELIGIBLE
+    share = shares(records.policy, state, records.actions, x, eligible)
+    return replace(records, mean=mean, sd=sd, share=share)
 
 
 def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:

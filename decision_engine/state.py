@@ -86,7 +86,8 @@ class Theta:
     of a model of all actions together, where every action's prior is centred · `noise` the sd of
     one reward · `low`, `high` the rewards that are 0 and 1 for a Beta policy ·
     `context_precision` the prior precision of an action's own weights of the standardised
-    features (the intercept's is 1), both in units of 1 / noise^2.
+    features (the intercept's is 1), both in units of 1 / noise^2 · `precisions` those of the
+    blocks of a factored policy, None before there is evidence to choose them by.
     """
 
     feature_mean: Floats
@@ -115,6 +116,7 @@ class Theta:
 class PolicyState:
     """The learned state of one agent's policy at `as_of` (Unix seconds, UTC).
 
+    `units` say what actions share, for policies that learn by it (`factors`).
     `closed` sums over decisions whose outcome window is closed, decayed to `as_of`; `open` over
     the others, made anew by every learn. `actions` and `features` name the axes of the sums.
     """
@@ -166,6 +168,11 @@ class PolicyState:
         """The row of each action in the sums, -1 for an unknown one."""
         known = {a: i for i, a in enumerate(self.actions)}
         return [known.get(a, -1) for a in actions]
+
+    def with_units(self, units: Units) -> PolicyState:
+        """The same state with the given actions sharing what `units` say."""
+        union = {**self.units, **units}
+        return self if union == self.units else replace(self, units=union)
 
     def with_actions(self, actions: tuple[str, ...]) -> PolicyState:
         """The same state with rows of zeros for the actions it did not know yet."""

@@ -53,6 +53,7 @@ DECISIONS = pa.schema(
         "n_eligible": _INT,
         "mean": _FLOATS,
         "sd": _FLOATS,
+        "share": _FLOATS,
         "reasons": _CODES,
         "x": _FLOATS,
         "facts": _TEXT,

@@ -5,21 +5,38 @@ Tests run it on everything in `POLICIES`, so a new policy is checked without a t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from decision_engine.decide import choose
 from decision_engine.keys import decision_keys, streams
-from decision_engine.learn import Rewards, buckets, learn
-from decision_engine.policies import POLICIES
+from decision_engine.learn import (
+    BUCKETS,
+    Evidence,
+    Rewards,
+    buckets,
+    fold,
+    learn,
+    subtract,
+    update,
+)
+from decision_engine.policies import POLICIES, shares
 from decision_engine.propensity import floor_of_rows, propensities
+from decision_engine.replay import Records, replay, with_posterior
 from decision_engine.state import PolicyState
-from decision_engine.types import Bools, Floats, Ints, Keys
+from decision_engine.types import Bools, Floats, Ints, Keys, Reason
 
 FLOOR = 0.02
 FEATURES = ("recency", "spend", "is_member")
 ACTIONS = ("no_action", "reminder", "discount", "gift")
+UNITS = {
+    "reminder": ("creative=plain", "channel=email"),
+    "discount": ("creative=bright", "channel=email"),
+    "gift": ("creative=bright", "channel=push"),
+}
+TRIALS = 4000
+AS_OF, HALF_LIFE = 10 * 86_400.0, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +54,19 @@ class Case:
         """Mean and sd of the policy's posterior for the rows."""
         return POLICIES[self.policy].posterior(self.state, self.actions, self.x)
 
+    def share(self) -> Floats | None:
+        """What a policy of frozen samples draws by."""
+        return shares(self.policy, self.state, self.actions, self.x, self.eligible)
+
     def choices(self) -> Ints:
         """The chosen actions (n,)."""
-        mean, sd = self.posterior()
-        family = POLICIES[self.policy].FAMILY
-        return choose(self.keys, mean, sd, self.eligible, FLOOR, family, streams(self.actions))
+        law = (*self.posterior(), self.eligible, FLOOR, POLICIES[self.policy].FAMILY)
+        return choose(self.keys, *law, streams(self.actions), share=self.share())
 
     def probabilities(self) -> Floats:
         """P(action) (n, k)."""
-        mean, sd = self.posterior()
-        return propensities(mean, sd, self.eligible, FLOOR, POLICIES[self.policy].FAMILY)
+        law = (*self.posterior(), self.eligible, FLOOR, POLICIES[self.policy].FAMILY)
+        return propensities(*law, share=self.share())
 
     def take(self, rows: Ints) -> Case:
         """The given rows."""
@@ -88,7 +108,8 @@ def sample_case(policy: str, rng: np.random.Generator, n: int) -> Case:
         policy=policy,
         actions=ACTIONS[:-1],
         features=FEATURES,
-        as_of=10 * 86_400.0,
+        as_of=AS_OF,
+        units=UNITS,
     )
     eligible = rng.random((n, len(ACTIONS))) < 0.7
     eligible[:, 0] = True
@@ -104,6 +125,10 @@ def check_policy(policy: str, seed: int = 1, n: int = 97) -> None:
     check_rows_are_independent(case, rng)
     check_actions_are_independent(case)
     check_single_action(case)
+    check_shares_are_exact(case)
+    check_replay(case)
+    check_merge(policy, rng)
+    check_subtraction(policy, rng)
 
 
 def check_probabilities(case: Case) -> None:
@@ -112,7 +137,7 @@ def check_probabilities(case: Case) -> None:
     _require(np.allclose(p.sum(axis=1), 1.0, rtol=0, atol=1e-12), "rows must sum to 1")
     _require((p[~case.eligible] == 0).all(), "a masked action must have probability 0")
     _require((p[np.arange(len(p)), chosen] > 0).all(), "a chosen action must have been possible")
-    if POLICIES[case.policy].FAMILY in ("gaussian", "beta"):
+    if POLICIES[case.policy].FAMILY not in ("uniform", "fixed"):
         least = floor_of_rows(case.eligible, FLOOR)[:, None]
         _require((p >= least - 1e-15)[case.eligible].all(), "the floor must be kept")
 
@@ -148,6 +173,67 @@ def check_single_action(case: Case) -> None:
     single = Case(case.policy, case.state, case.actions, case.keys, case.x, only)
     _require((single.choices() == 0).all(), "the only possible action must be chosen")
     _require(np.abs(single.probabilities()[:, 0] - 1).max() <= 1e-15, "with probability 1")
+
+
+def check_shares_are_exact(case: Case) -> None:
+    """Many people with one context: each action is chosen as often as its probability says."""
+    row = np.zeros(TRIALS, dtype=np.int64)
+    keys, _ = decision_keys("another salt", "welcome", "s", [str(i) for i in range(TRIALS)])
+    crowd = replace(case.take(row), keys=keys)
+    p = case.take(row[:1]).probabilities()[0]
+    off = np.bincount(crowd.choices(), minlength=len(p)) - TRIALS * p
+    # Five standard deviations, and five counts more for actions of almost no chance.
+    _require((np.abs(off) <= 5 * np.sqrt(TRIALS * p * (1 - p)) + 5).all(), "shares must be exact")
+
+
+def check_replay(case: Case) -> None:
+    """The record alone gives the action and the propensity; the state gives the record."""
+    reasons = np.where(case.eligible, Reason.ELIGIBLE, Reason.NO_CONSENT).astype(np.uint8)
+    ids = [f"{key:016x}" for key in case.keys.tolist()]
+    law = (case.actions, case.policy, FLOOR, *case.posterior(), reasons, np.ones(len(ids)))
+    logged = Records(ids, *law, share=case.share())
+    again, chosen = replay(logged), case.choices()
+    p = case.probabilities()[np.arange(len(chosen)), chosen]
+    _require(np.array_equal(again.action, chosen), "the record must give the action")
+    _require(np.abs(again.p_action - p).max() <= 1e-12, "the record must give the propensity")
+    made = with_posterior(logged, case.state, case.x)
+    for name in ("mean", "sd", "share"):
+        before, after = getattr(logged, name), getattr(made, name)
+        _require(before is after or np.array_equal(before, after), f"the state must give {name}")
+
+
+def check_merge(policy: str, rng: np.random.Generator) -> None:
+    """Two workers' sums add up to the same posterior, to the last bit."""
+    rows, x = sample_rewards(rng, 900), rng.normal(size=(9, len(FEATURES)))
+    lower, upper = (_fold(rows.take(rows.bucket // (BUCKETS // 2) == i)) for i in (0, 1))
+    whole, merged = (
+        POLICIES[policy].posterior(_learned(policy, evidence), ACTIONS, x)
+        for evidence in (_fold(rows), lower + upper)
+    )
+    _require(all(np.array_equal(a, b) for a, b in zip(whole, merged, strict=True)), "sums must add")
+
+
+def check_subtraction(policy: str, rng: np.random.Generator) -> None:
+    """A state without a person is the one that never knew the person, at equal settings."""
+    rows = sample_rewards(rng, 900)
+    gone = rows.bucket == rows.bucket[0]
+    everyone = _learned(policy, _fold(rows))
+    without = subtract(everyone, rows.take(gone), ACTIONS)
+    never = _learned(policy, _fold(rows.take(~gone)))
+    for part in ("closed", "open"):
+        for name in ("count", "square", "gram", "moment"):
+            a, b = (getattr(getattr(state, part), name) for state in (without, never))
+            _require(np.allclose(a, b, rtol=1e-9, atol=1e-9), "a person must come out again")
+
+
+def _fold(rows: Rewards) -> Evidence:
+    return fold([rows], len(ACTIONS), len(FEATURES), AS_OF, HALF_LIFE)
+
+
+def _learned(policy: str, evidence: Evidence) -> PolicyState:
+    prior = PolicyState.initial("welcome", policy, ACTIONS, FEATURES, half_life_days=HALF_LIFE)
+    start = prior.with_units(UNITS)
+    return update(start, evidence, ACTIONS, policy, AS_OF, half_life_days=HALF_LIFE)
 
 
 def _require(holds: object, law: str) -> None:

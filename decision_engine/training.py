@@ -19,7 +19,7 @@ from decision_engine.epochs import initial_state, read_state, start_from_prior
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.learn import Rewards, buckets, learn
-from decision_engine.policies import kind_of
+from decision_engine.policies import kind_of, shared_units
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
 from decision_engine.tables import POLICY_STATES
 from decision_engine.workspace import Workspace
@@ -73,6 +73,7 @@ def learn_agent(
         as_of=seconds,
         context_precision=getattr(agent.policy, "context_precision", "auto"),
         half_life_days=getattr(agent.policy, "half_life_days", None),
+        units=shared_units(agent.policy, catalog.actions),
     )
     before = previous or initial_state(agent, catalog)
     if new.as_of == before.as_of:

@@ -24,7 +24,9 @@ Reasons = NDArray[np.uint8]
 NO_ACTION = "no_action"
 
 Family = Literal["gaussian", "beta", "samples", "uniform", "fixed"]
-"""How (mean, sd) are turned into a draw: the law the policy's posterior follows."""
+"""How (mean, sd) are turned into a draw: the law the policy's posterior follows.
+
+`samples` draws from `share` instead, the share of frozen posterior samples each action wins."""
 
 
 class Reason(IntEnum):
@@ -80,6 +82,7 @@ class Action:
     """One entry of a catalog: something we may do to a customer.
 
     `send_hour` is the local hour (0-23) the message is meant for, None for at once.
+    `attributes` are the creative's, as (name, value), sorted.
     """
 
     key: str
@@ -135,8 +138,10 @@ class Decisions:
 
     `action` (n,) int64 index into the catalog · `propensity` (n,) =
     p_agent x p_action · `mean`, `sd` (n, k) float64 posterior of each action
-    (empty (n, 0) for uniform and fixed) · `reasons` (n, k) uint8 `Reason` codes ·
-    `x` (n, d) raw features · `send_at` (n,) float64 Unix seconds, NaN for no_action.
+    (empty (n, 0) for uniform and fixed) · `share` (n, k) of the frozen samples
+    that each action wins, for the family `samples` ((n, 0) when no group has such a policy) ·
+    `reasons` (n, k) uint8 `Reason` codes · `x` (n, d) raw features · `send_at` (n,) float64
+    Unix seconds, NaN for no_action.
     """
 
     agent: str
@@ -151,6 +156,7 @@ class Decisions:
     propensity: Floats
     mean: Floats
     sd: Floats
+    share: Floats
     reasons: Reasons
     x: Floats
     send_at: Floats

@@ -6,13 +6,20 @@ Adding one is a file here, a line in `POLICIES` and its settings in `config.py`;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from decision_engine import config
-from decision_engine.policies import fixed, linear_thompson, uniform, weighted_thompson
+from decision_engine.factors import Units, units_of
+from decision_engine.policies import (
+    factored_linear_thompson,
+    fixed,
+    linear_thompson,
+    uniform,
+    weighted_thompson,
+)
 from decision_engine.state import PolicyState
-from decision_engine.types import Family, Floats
+from decision_engine.types import Action, Bools, Family, Floats
 
 
 class PolicyModule(Protocol):
@@ -31,12 +38,37 @@ class PolicyModule(Protocol):
         """The posterior means (n, k) in units of the reward."""
 
 
+class SampledPolicy(Protocol):
+    """What a policy module of the family `samples` offers besides."""
+
+    def shares(
+        self, state: PolicyState, actions: tuple[str, ...], x: Floats, eligible: Bools
+    ) -> Floats:
+        """The share (n, k) of its frozen samples that each eligible action wins; rows sum to 1."""
+
+
 POLICIES: Mapping[str, PolicyModule] = {
     "uniform": uniform,
     "fixed": fixed,
     "weighted_thompson": weighted_thompson,
     "linear_thompson": linear_thompson,
+    "factored_linear_thompson": factored_linear_thompson,
 }
+SAMPLED: Mapping[str, SampledPolicy] = {"factored_linear_thompson": factored_linear_thompson}
+
+
+def shares(
+    kind: str, state: PolicyState, actions: tuple[str, ...], x: Floats, eligible: Bools
+) -> Floats | None:
+    """The shares (n, k) by which a policy of the family `samples` draws; None for the others."""
+    return SAMPLED[kind].shares(state, actions, x, eligible) if kind in SAMPLED else None
+
+
+def shared_units(policy: config.Policy, actions: Iterable[Action]) -> Units:
+    """What the actions share by this policy; nothing by those that learn each action alone."""
+    if not isinstance(policy, config.FactoredLinearThompson):
+        return {}
+    return units_of(actions, policy.pairs)
 
 
 def kind_of(policy: config.Policy) -> str:

@@ -82,6 +82,7 @@ NOTES = {
     "decisions.n_eligible": "how many of them were possible",
     "decisions.mean": "per action; NaN in groups that do not learn",
     "decisions.sd": "per action: the width of the draw",
+    "decisions.share": "per action: the share of frozen samples it won; empty for other policies",
     "decisions.reasons": "per action: 0 or the code of the guardrail that ruled it out",
     "decisions.x": "the raw features",
     "decisions.facts": "JSON: what the guardrails looked at",
