@@ -94,6 +94,7 @@ def test_a_whole_project_is_read(folder: Callable[..., Path]) -> None:
     assert list(creatives) == ["note", "sorry"]
 
 
+FACTORED = "policy: {kind: factored_linear_thompson"
 HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
 
 
@@ -149,7 +150,7 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
         (HELLO, "goal: Say hello", "goal: a\ngoal: b",
          "agents/hello.yml:3: goal: is there twice, first on line 2"),
         (HELLO, "goal: Say hello", "goal: a\npolicy: {kind: linear}",
-         "agents/hello.yml:3: policy.kind: unknown kind 'linear'; known: fixed, linear_thompson"),
+         "agents/hello.yml:3: policy.kind: unknown kind 'linear'; known: factored_linear_thompson, fixed"),
         (HELLO, "goal: Say hello", "goal: a\npolicy: {floor: 0.1}",
          "agents/hello.yml:3: policy: field 'kind' is missing; one of uniform, fixed"),
         (HELLO, "goal: Say hello", "goal: a\npolicy: {kind: linear_thompson, floor: 0.5}",
@@ -182,6 +183,12 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
          "creatives/all.yml:2: [1].creative: 'note' is in creatives/all.yml already"),
         (ALL, 'campaign_id: "1"', "campaign_id: 1",
          "[0].campaign_id: Expected 'str', got 'int'; put it in quotes"),
+        (HELLO, "goal: Say hello", f"{FACTORED}, pairs: [[channel, tune]]}}\ngoal: Say hello",
+         "policy.pairs[0][1]: unknown dimension or attribute 'tune'; known: channel, incentive"),
+        (HELLO, "goal: Say hello", f"{FACTORED}, pairs: [[channel, channel]]}}\ngoal: Say hello",
+         "policy.pairs[0]: pairs channel with itself"),
+        (ALL, "subject: A note", "subject: A note, attributes: {channel: web}",
+         "attributes.channel: every action has that already"),
         (MAIN, "share: 0.9", "share: 0.8",
          "nextmove.yml:8: groups: shares sum to 0.9; they must sum to 1"),
         (MAIN, "share: 0.9", "share: 1.9", "nextmove.yml:9: groups[0].share: 1.9: Expected"),
