@@ -150,7 +150,7 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
         (HELLO, "goal: Say hello", "goal: a\ngoal: b",
          "agents/hello.yml:3: goal: is there twice, first on line 2"),
         (HELLO, "goal: Say hello", "goal: a\npolicy: {kind: linear}",
-         "agents/hello.yml:3: policy.kind: unknown kind 'linear'; known: factored_linear_thompson, fixed"),
+         "agents/hello.yml:3: policy.kind: unknown kind 'linear'; known: factored_"),
         (HELLO, "goal: Say hello", "goal: a\npolicy: {floor: 0.1}",
          "agents/hello.yml:3: policy: field 'kind' is missing; one of uniform, fixed"),
         (HELLO, "goal: Say hello", "goal: a\npolicy: {kind: linear_thompson, floor: 0.5}",
