@@ -70,7 +70,9 @@ def p_of(records: Records, action: Ints) -> Floats:
     eligible = records.reasons == Reason.ELIGIBLE
     family = POLICIES[records.policy].FAMILY
     law = (records.mean, records.sd, eligible, records.floor, family)
-    p: Floats = propensities(*law, records.preference)[np.arange(len(action)), action]
+    p: Floats = propensities(*law, records.preference, records.share)[
+        np.arange(len(action)), action
+    ]
     return p
 
 
@@ -91,8 +93,11 @@ def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]
         return dict(row)
     agent = plan["agents"][row["agent"]]
     policy = agent["policies"][row["group_name"]]
-    learns = policy["family"] in ("gaussian", "beta")
-    matrix = {name: np.array([row[name] if learns else []], dtype=float) for name in ("mean", "sd")}
+    learns = policy["family"] not in ("uniform", "fixed")
+    matrix = {
+        name: np.array([row[name] if learns else []], dtype=float)
+        for name in ("mean", "sd", "share")
+    }
     again = replay(
         Records(
             decision_ids=[row["decision_id"]],
@@ -104,6 +109,7 @@ def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]
             reasons=np.array([row["reasons"]], dtype=np.uint8),
             p_agent=np.array([row["p_agent"]]),
             preference=policy["preference"],
+            share=matrix["share"],
         )
     )
     p = float(again.p_action[0])
