@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm bench-decide clean
+.PHONY: help setup demo test lint test-all storm bench-decide bench-hotpath clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -36,6 +36,9 @@ storm: setup  ## kill the loop at random, 200 times, and audit every row
 
 bench-decide: setup  ## a million customers through decide, with time and memory
 	@$(RUN)/python -m tests.end_to_end.bench_decide
+
+bench-hotpath: setup  ## decisions per second of the service, beside the bare HTTP floor
+	@$(RUN)/python -m tests.end_to_end.bench_hotpath
 
 clean:  ## remove what setup and the demo made
 	rm -rf .venv .tools demo

@@ -166,9 +166,12 @@ class Status(Part):
 
 def create_app(receiver: Receiver, parts: Sequence[Part]) -> Starlette:
     """The routes of all parts, with health and metrics."""
+    from decision_engine.service import openapi  # it knows the parts, which know this module
+
     everything = [*parts, Status(receiver, parts)]
+    routes = [route for part in everything for route in part.routes()]
     return Starlette(
-        routes=[route for part in everything for route in part.routes()],
+        routes=[*routes, openapi.route(routes)],
         exception_handlers={LogUnavailableError: _unavailable},
     )
 

@@ -39,6 +39,8 @@ MAX_BODY = 32 << 10
 TIMES = ("decided_at", "send_at", "expires_at")
 CONTENT_SECONDS = 1.0
 """ESPs give up on a content call after two seconds; the safe default is out well before."""
+DECISION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Bounds of the histograms of decisions."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -121,7 +123,7 @@ class Decisions:
         self._seconds = receiver.metrics.histogram(
             "nextmove_decision_seconds",
             "From the request to its decision being durable.",
-            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+            DECISION_SECONDS,
         )
         self._answers = receiver.metrics.counter(
             "nextmove_decisions_total", "Requests by what they were answered with.", "answer"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -81,7 +82,10 @@ class HotPath:
         store: HotStore,
         commit: Commit,
         clock: Callable[[], datetime],
+        took: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """`took` hears the seconds from an event that is durable to the decision it called for."""
+        self._took = took
         self.people = People(store)
         self._workspace = workspace
         self._store = store
@@ -283,10 +287,10 @@ class HotPath:
             slot = f"event:{event.message_id}"
             self._pending[slot] = Pending(key, tuple(dict.fromkeys(agents)), at)
             if self._is_running:
-                self._spawn(self._answer(slot))
+                self._spawn(self._answer(slot, time.perf_counter()))
 
-    async def _answer(self, slot: str) -> None:
-        """Make a pending decision, as often as it takes while it is worth something."""
+    async def _answer(self, slot: str, since: float | None = None) -> None:
+        """Make a pending decision; try as long as it is worth something."""
         while (pending := self._pending.get(slot)) is not None:
             if self._is_late(pending):
                 del self._pending[slot]
@@ -301,6 +305,8 @@ class HotPath:
                 continue
             if made is None:
                 del self._pending[slot]
+            if since is not None:
+                self._took(time.perf_counter() - since)
 
     def _is_late(self, pending: Pending) -> bool:
         ages = [

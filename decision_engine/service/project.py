@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from decision_engine.delivery import utc_now
 from decision_engine.service.app import MakePart, Part, Receiver, serve
-from decision_engine.service.decisions import Decisions
+from decision_engine.service.decisions import DECISION_SECONDS, Decisions
 from decision_engine.service.hot import HotPath
 from decision_engine.service.ingest import Ingest
 from decision_engine.service.publish import Publishing
@@ -56,7 +56,17 @@ class Hot(Part):
         api_key: str,
         clock: Clock,
     ) -> None:
-        self._hot = HotPath(workspace, store, receiver.commit, clock)
+        seconds = receiver.metrics.histogram(
+            "nextmove_event_to_decision_seconds",
+            "From an event being durable to the decision it called for being durable.",
+            DECISION_SECONDS,
+        )
+        self._hot = HotPath(workspace, store, receiver.commit, clock, seconds.observe)
+        receiver.metrics.gauge(
+            "nextmove_decisions_pending",
+            "Decisions that events have called for and that are not made yet.",
+            lambda: len(self._hot.pending),
+        )
         self._hot.work_in(receiver.log.directory)
         receiver.listen(self._hot.applied)
         decisions = Decisions(receiver, workspace, self._hot, api_key)

@@ -167,6 +167,16 @@ def test_the_safe_default(api: Api) -> None:
     assert fallback["subject"]
 
 
+def test_the_api_is_described(api: Api) -> None:
+    described = requests.get(f"{api.url}/openapi.json", timeout=10).json()
+    for path in ("/v1/decide", "/v1/content/{agent}", "/v1/batch", "/webhooks/{vendor}"):
+        assert path in described["paths"]
+    decide = described["paths"]["/v1/decide"]["post"]
+    body = decide["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    fields = described["components"]["schemas"][body.rsplit("/", 1)[1]]["properties"]
+    assert {"user_id", "agent", "channel", "id", "deliver"} <= set(fields)
+
+
 def test_basic_authentication_for_esps(api: Api) -> None:
     credentials = b64encode(f"braze:{KEY}".encode()).decode()
     reply = requests.get(

@@ -250,7 +250,7 @@ def main() -> None:
             before = next(counter)
             full, _ = measure("decide, k=100, durable", service, ask, seconds)
             asked = next(counter) - before - 1
-            # measure("track one page", service, track, seconds / 2)
+            measure("track one page", service, track, seconds / 2)
         durable = decisions_in(workspace.inbound_log)
     print(f"decide costs {full.cpu_micros / floor_full.cpu_micros:.1f}x the floor's CPU")
     print(f"{asked:,} asked for, {durable:,} decisions in the log")
