@@ -296,9 +296,9 @@ class HotPath:
                 del self._pending[slot]
                 return
             try:
-                made = await self.decide(
-                    pending.key, pending.agents, slot, carried_out_by="delivery"
-                )
+                # One of them may be gone from the project since.
+                agents = [name for name in pending.agents if name in self.decider.agents]
+                made = await self.decide(pending.key, agents, slot, carried_out_by="delivery")
             except Exception:
                 _logger.exception("a decision that an event called for could not be made yet")
                 await asyncio.sleep(RETRY_SECONDS)
