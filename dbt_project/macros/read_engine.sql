@@ -2,5 +2,5 @@
 {% macro read_engine(table, columns) -%}
     {%- set relation = source('nextmove_engine', table) -%}
     {%- set found = adapter.get_relation(relation.database, relation.schema, relation.identifier) if execute else relation -%}
-    {{ return(nextmove.typed_select(relation if found, columns, columns.keys() | list if found else [])) }}
+    {{ return(nextmove.typed_select(relation if found, columns, columns if found else {})) }}
 {%- endmacro %}

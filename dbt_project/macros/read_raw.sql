@@ -4,10 +4,10 @@
 -#}
 {% macro read_raw(table, columns, optional=[]) -%}
     {%- if table not in var('nextmove_sources') -%}
-        {{ return(nextmove.typed_select(none, columns, [])) }}
+        {{ return(nextmove.typed_select(none, columns, {})) }}
     {%- endif -%}
     {%- set relation = source('nextmove_raw', table) -%}
-    {%- set present = nextmove.column_names(relation) if execute else columns.keys() | list -%}
+    {%- set present = nextmove.column_types(relation) if execute else columns -%}
     {%- if not present -%}
         {{ exceptions.raise_compiler_error("var nextmove_sources lists " ~ table ~ ", but " ~ relation ~ " does not exist; load it or take it off the list") }}
     {%- endif -%}

@@ -7,7 +7,7 @@ ranked as (
         identity.*,
         row_number() over (
             partition by customer_id, identifier_kind
-            order by last_seen_at desc, identifier_value
+            order by last_seen_at desc, {{ nextmove.in_byte_order('identifier_value') }}
         ) as recency
     from identity
 ),

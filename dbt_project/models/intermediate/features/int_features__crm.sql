@@ -17,7 +17,7 @@ ranked as (
     select
         resolved.*,
         row_number() over (
-            partition by customer_id order by updated_at desc, contact_id desc
+            partition by customer_id order by updated_at desc, {{ nextmove.in_byte_order('contact_id') }} desc
         ) as recency
     from resolved
 ),

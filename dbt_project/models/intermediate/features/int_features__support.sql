@@ -2,7 +2,7 @@ with ranked as (
     select
         complaints.*,
         row_number() over (
-            partition by customer_id order by created_at desc, ticket_id desc
+            partition by customer_id order by created_at desc, {{ nextmove.in_byte_order('ticket_id') }} desc
         ) as recency
     from {{ ref('int_events__complaints') }} as complaints
 )

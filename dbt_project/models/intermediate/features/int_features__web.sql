@@ -25,7 +25,7 @@ classed_pages as (
         occurred_at,
         message_id,
         row_number() over (
-            partition by customer_id order by occurred_at desc, message_id desc
+            partition by customer_id order by occurred_at desc, {{ nextmove.in_byte_order('message_id') }} desc
         ) as recency
     from events
     where {{ path.where }}
@@ -40,7 +40,7 @@ last_pages as (
 paths as (
     select
         customer_id,
-        {{ dbt.listagg('page_class', "'>'", 'order by occurred_at, message_id') }} as {{ path.name }}
+        {{ dbt.listagg('page_class', "'>'", 'order by occurred_at, ' ~ nextmove.in_byte_order('message_id')) }} as {{ path.name }}
     from classed_pages
     where occurred_at > {{ nextmove.before_as_of(path.hours) }}
     group by 1

@@ -28,7 +28,7 @@ widest as (
 select
     -- Oldest first, so that the smallest node of a component is the one that names it.
     row_number() over (
-        order by seen.first_seen_at, seen.identifier_kind, seen.identifier_value
+        order by seen.first_seen_at, seen.identifier_kind, {{ nextmove.in_byte_order('seen.identifier_value') }}
     ) as node_id,
     seen.identifier_kind,
     seen.identifier_value,

@@ -1,30 +1,30 @@
 {#- The codes are those of the decision log. -#}
-{% set reasons = [
+{% set names = [
     'kill_switch', 'stale_profile', 'suppressed', 'no_consent', 'unreachable', 'open_complaint',
     'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel'
 ] %}
 
 with decisions as (
-    select decision_id, agent, cast(decided_at as date) as decided_date, reasons
+    select decision_id, agent, cast(decided_at as date) as decided_date
     from {{ ref('stg_nextmove__decisions') }}
     where group_name = 'treatment'
 ),
 
-actions as (
-    {{ nextmove.unnest_codes('decisions', 'reasons') }}
+reasons as (
+    select * from {{ ref('stg_nextmove__reasons') }} where code > 0
 )
 
 select
-    decided_date,
-    agent,
-    case code
-        {% for reason in reasons %}
-        when {{ loop.index }} then '{{ reason }}'
+    decisions.decided_date,
+    decisions.agent,
+    case reasons.code
+        {% for name in names %}
+        when {{ loop.index }} then '{{ name }}'
         {% endfor %}
         else 'other'
     end as reason,
-    count(distinct decision_id) as decisions,
+    count(distinct decisions.decision_id) as decisions,
     count(*) as blocked_actions
-from actions
-where code > 0
+from decisions
+inner join reasons on decisions.decision_id = reasons.decision_id
 group by 1, 2, 3
