@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from tests.dbt_project.warehouse import AS_OF
+from connectors.warehouses.postgres import Postgres
+from tests.dbt_project.warehouse import AS_OF, Copy, Place
+from tests.postgres_server import SUPERUSER, running_postgres
 
 with warnings.catch_warnings():
     # dbt's own imports and its use of click warn; our code does not go through them.
@@ -25,7 +29,7 @@ class Dbt(Protocol):
     """Run one dbt command; the results by node name."""
 
     def __call__(
-        self, path: Path, *command: str, as_of: datetime | None = AS_OF, **variables: Any
+        self, place: Place, *command: str, as_of: datetime | None = AS_OF, **variables: Any
     ) -> dict[str, Any]: ...
 
 
@@ -67,27 +71,63 @@ def variables_of(as_of: datetime | None, **variables: Any) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return invoke(["parse", *folders(PACKAGE, tmp_path_factory.mktemp("parse"))])
+def manifest_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """The parsed project by kind of warehouse. Its environment must be set at the first call."""
+
+    @cache
+    def parse(kind: str) -> Any:
+        scratch = tmp_path_factory.mktemp("parse")
+        return invoke(["parse", "--target", kind, *folders(PACKAGE, scratch)])
+
+    return parse
 
 
 @pytest.fixture(scope="session")
-def dbt(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
-    """Our project on a DuckDB file, which must be called warehouse.duckdb.
+def manifest(manifest_for: Callable[[str], Any]) -> Any:
+    return manifest_for("duckdb")
+
+
+@pytest.fixture(scope="session")
+def dbt(manifest_for: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+    """Our project on a DuckDB file, which must be called warehouse.duckdb, or on a copy.
 
     Without further variables the session's manifest is used; with them dbt parses again.
     """
     scratch = tmp_path_factory.mktemp("dbt")
 
     def run(
-        path: Path, *command: str, as_of: datetime | None = AS_OF, **variables: Any
+        place: Place, *command: str, as_of: datetime | None = AS_OF, **variables: Any
     ) -> dict[str, Any]:
+        kind, environment = "duckdb", {"NEXTMOVE_DUCKDB_PATH": str(place)}
+        if isinstance(place, Copy):
+            kind, environment = place.kind, place.environment
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("NEXTMOVE_DUCKDB_PATH", str(path))
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            arguments = [*command, "--target", kind, *folders(PACKAGE, scratch)]
             result = invoke(
-                [*command, *folders(PACKAGE, scratch), *variables_of(as_of, **variables)],
-                None if variables else manifest,
+                [*arguments, *variables_of(as_of, **variables)],
+                None if variables else manifest_for(kind),
             )
         return {r.node.name: r for r in result.results}
 
     return run
+
+
+@pytest.fixture(scope="session")
+def in_postgres() -> Iterator[Callable[[Path], Copy]]:
+    """Copies a DuckDB file into a database of its own."""
+    with running_postgres() as server:
+
+        def copy(path: Path) -> Copy:
+            name = server.new_database()
+            folder = str(server.socket_folder)
+
+            def opened() -> Postgres:
+                return Postgres(host=folder, database=name, user=SUPERUSER)
+
+            made = Copy("postgres", opened, server.environment(name))
+            made.fill(path)
+            return made
+
+        yield copy

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.dbt_project.conftest import Dbt
 from tests.dbt_project.shop import ANN, ANN_BEFORE, BEN, CYD, at, fill
-from tests.dbt_project.warehouse import AS_OF, rows_of
+from tests.dbt_project.warehouse import AS_OF, Place, rows_of
 
 
-@pytest.fixture(scope="module")
-def path(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+def path(
+    request: pytest.FixtureRequest, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
+) -> Place:
     """Built twice: before Ann logged in for the first time, and after."""
-    path = tmp_path_factory.mktemp("shop") / "warehouse.duckdb"
-    fill(path)
-    dbt(path, "run", as_of=at(6))
-    dbt(path, "build")
-    return path
+    file = tmp_path_factory.mktemp("shop") / "warehouse.duckdb"
+    fill(file)
+    place: Place = file
+    if request.param != "duckdb":
+        place = request.getfixturevalue(f"in_{request.param}")(file)
+    dbt(place, "run", as_of=at(6))
+    dbt(place, "build")
+    return place
 
 
-def _rows(path: Path, model: str, columns: str, key: str) -> dict[str, dict[str, Any]]:
+def _rows(path: Place, model: str, columns: str, key: str) -> dict[str, dict[str, Any]]:
     return {r[key]: r for r in rows_of(path, f"select {key}, {columns} from nextmove.{model}")}
 
 
-def test_customers(path: Path) -> None:
+def test_customers(path: Place) -> None:
     rows = _rows(path, "dim_customers", "external_id, email, rep_id, is_suppressed", "customer_id")
     assert rows == {
         ANN: {
@@ -54,13 +58,13 @@ def test_customers(path: Path) -> None:
     }
 
 
-def test_the_merge_is_remembered(path: Path) -> None:
+def test_the_merge_is_remembered(path: Place) -> None:
     assert rows_of(path, "select * from nextmove.int_identity__merges") == [
         {"old_customer_id": ANN_BEFORE, "customer_id": ANN, "merged_at": AS_OF}
     ]
 
 
-def test_features(path: Path) -> None:
+def test_features(path: Place) -> None:
     (row,) = rows_of(
         path, f"select * from nextmove.dim_customer_features where customer_id = '{ANN}'"
     )
@@ -107,7 +111,7 @@ def test_features(path: Path) -> None:
     assert {k: row[k] for k in expected} == expected
 
 
-def test_outcomes(path: Path) -> None:
+def test_outcomes(path: Place) -> None:
     rows = rows_of(
         path,
         "select decision_id, event, event_id, customer_id, delay_hours, value, is_machine"
@@ -133,7 +137,7 @@ def test_outcomes(path: Path) -> None:
     ]
 
 
-def test_rewards(path: Path) -> None:
+def test_rewards(path: Place) -> None:
     columns = "customer_id, reward, is_closed, age_hours, delay_weight, is_learnable"
     rows = _rows(path, "fct_decision_rewards", columns, "decision_id")
     assert rows["d1"]["reward"] == pytest.approx(0.2)
@@ -144,7 +148,7 @@ def test_rewards(path: Path) -> None:
     assert all(r["is_learnable"] and r["customer_id"] == ANN for r in rows.values())
 
 
-def test_outboxes(path: Path) -> None:
+def test_outboxes(path: Place) -> None:
     assert rows_of(path, "select key, email, first_name from nextmove.outbox_braze__users") == [
         {"key": "u1", "email": "ann@example.com", "first_name": "Ann"}
     ]
@@ -165,7 +169,7 @@ def test_outboxes(path: Path) -> None:
     }
 
 
-def test_reports(path: Path) -> None:
+def test_reports(path: Place) -> None:
     assert rows_of(path, "select agent, channel, sends from nextmove.rpt_sends_by_channel") == [
         {"agent": "growth", "channel": "email", "sends": 1}
     ]
@@ -176,7 +180,7 @@ def test_reports(path: Path) -> None:
     assert group["reward_per_decision"] == pytest.approx(0.2)
 
 
-def test_a_build_without_news_changes_no_history(dbt: Dbt, path: Path) -> None:
+def test_a_build_without_news_changes_no_history(dbt: Dbt, path: Place) -> None:
     before = rows_of(path, "select count(*) as n from nextmove.int_identity__history")
     dbt(path, "run", "--select", "tag:daily")
     assert rows_of(path, "select count(*) as n from nextmove.int_identity__history") == before

@@ -1,14 +1,17 @@
-"""A DuckDB warehouse with the raw and engine tables, empty or filled by tests."""
+"""A DuckDB warehouse with the raw and engine tables, empty or filled by tests, and copies of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from connectors.base import Warehouse
 from connectors.warehouses.duckdb import sql_type
 from decision_engine.tables import ENGINE_TABLES
 
@@ -72,9 +75,33 @@ def insert(path: Path, table: str, rows: Rows) -> None:
             db.execute(f"insert into {table} ({columns}) values ({marks})", list(row.values()))
 
 
-def rows_of(path: Path, sql: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Copy:
+    """A copy in a warehouse of another kind; `environment` is what dbt's profile reads."""
+
+    kind: str
+    open: Callable[[], Warehouse]
+    environment: dict[str, str]
+
+    def fill(self, path: Path) -> None:
+        """All tables and rows of a DuckDB file."""
+        tables = "select table_schema || '.' || table_name from information_schema.tables"
+        with duckdb.connect(str(path), read_only=True) as db, closing(self.open()) as warehouse:
+            for (table,) in db.execute(tables).fetchall():
+                data = db.sql(f"select * from {table}").to_arrow_table()
+                warehouse.ensure(table, data.schema)
+                warehouse.append(table, data)
+
+
+Place = Path | Copy
+
+
+def rows_of(place: Place, sql: str) -> list[dict[str, Any]]:
     """The rows of a query."""
-    with duckdb.connect(str(path), read_only=True) as db:
+    if isinstance(place, Copy):
+        with closing(place.open()) as warehouse:
+            return [row for batch in warehouse.query(sql) for row in batch.to_pylist()]
+    with duckdb.connect(str(place), read_only=True) as db:
         result = db.execute(sql)
         names = [d[0] for d in result.description or []]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
