@@ -1,9 +1,7 @@
 {{ config(materialized='view') }}
 
 with complaints as (
-    select *
-    from {{ ref('stg_support__tickets') }}
-    where kind = 'complaint' and created_at <= {{ nextmove.as_of() }}
+    select * from {{ ref('int_events__tickets') }} where kind = 'complaint'
 ),
 
 identity as (
@@ -11,14 +9,13 @@ identity as (
 ),
 
 resolved as (
-    {{ nextmove.with_customer('complaints', ['email']) }}
+    {{ nextmove.with_customer('complaints', ['user_id', 'anonymous_id', 'email']) }}
 )
 
 select
     ticket_id,
     customer_id,
     sentiment,
-    -- A ticket solved after as_of was still open then.
-    status <> 'solved' or solved_at > {{ nextmove.as_of() }} as is_open,
+    is_open,
     created_at
 from resolved

@@ -35,6 +35,27 @@ renamed as (
         occurred_at,
         coalesce(received_at, occurred_at) as received_at
     from source
+),
+
+-- What the service has received itself. An event may come both ways, under one message_id.
+tracked as (
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        email,
+        phone,
+        type,
+        event,
+        platform,
+        page_path,
+        page_class,
+        session_id,
+        occurred_at,
+        received_at
+    from {{ ref('stg_nextmove__tracked_events') }}
 )
 
 select * from renamed
+union all
+select * from tracked
