@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm bench-decide bench-hotpath clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath bench-ingress bench-decide bench-hotpath clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -29,10 +29,16 @@ test: lint  ## style, types, import rules and every test but the slow ones
 
 test-all: lint  ## every test
 	@$(RUN)/pytest -n 2 --dist loadfile
-	@$(MAKE) --no-print-directory storm
+	@$(MAKE) --no-print-directory storm storm-hotpath
 
 storm: setup  ## kill the loop at random, 200 times, and audit every row
 	@$(RUN)/python -m tests.end_to_end.storm --kills 200
+
+storm-hotpath: setup  ## kill the service under load, 200 times, and count every event
+	@$(RUN)/python -m tests.end_to_end.storm_hotpath --kills 200
+
+bench-ingress: setup  ## what a tracked event costs on its way into the warehouse
+	@$(RUN)/python -m tests.end_to_end.bench_ingress
 
 bench-decide: setup  ## a million customers through decide, with time and memory
 	@$(RUN)/python -m tests.end_to_end.bench_decide
