@@ -20,11 +20,21 @@ from decision_engine.decide import Candidates, arbitrate, decide, values
 from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
 from decision_engine.errors import StepError
 from decision_engine.features import all_needed_columns, design
-from decision_engine.guardrails import reasons, send_at
+from decision_engine.guardrails import Scene, judge
 from decision_engine.load import load_project
 from decision_engine.record import table_of
 from decision_engine.rules import parsed
-from decision_engine.types import Contexts, Decisions, Epoch, Floats, Ints, Reasons
+from decision_engine.send_times import SendTimes
+from decision_engine.types import (
+    Bools,
+    Contexts,
+    Decisions,
+    Epoch,
+    Floats,
+    Ints,
+    Reason,
+    Reasons,
+)
 from decision_engine.workspace import Workspace
 
 
@@ -136,15 +146,34 @@ def undecided(
     return rest, (begun.epoch.slot,) * len(logs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Audience:
-    """The rows of a batch that one agent may decide about, with what it thinks of them."""
+    """The rows of a batch that one agent may decide about, with what is possible for them."""
 
+    agent: AgentInEpoch
     rows: Ints
     contexts: Contexts
     x: Floats
     reasons: Reasons
-    value: Floats
+    times: SendTimes
+
+    def values(self, wanted: Bools) -> Floats:
+        """What the agent expects to gain from the wanted ones of its rows."""
+        plan, policy = self.agent.plan, self.agent.config.policy
+        return values(plan, policy, self.x[wanted], self.reasons[wanted] == Reason.ELIGIBLE)
+
+    def take(self, wanted: Bools) -> Audience:
+        """The wanted ones of its rows."""
+        if np.count_nonzero(wanted) == len(wanted):
+            return self
+        return Audience(
+            self.agent,
+            self.rows[wanted],
+            self.contexts.take(wanted),
+            self.x[wanted],
+            self.reasons[wanted],
+            self.times.take(wanted),
+        )
 
 
 def decide_batch(
@@ -162,52 +191,66 @@ def decide_batch(
     propensity are NaN, to be computed from the record later (`replay`); p_agent is always there.
     """
     audiences = [audience_of(contexts, agent, epoch, project, channel) for agent in agents]
-    value = np.zeros((len(contexts), len(agents)))
-    available = np.zeros((len(contexts), len(agents)), dtype=bool)
+    winner, p_agent = arbitrated(contexts, audiences, epoch, project)
     for i, audience in enumerate(audiences):
-        value[audience.rows, i] = audience.value
-        available[audience.rows, i] = True
-    touch = keys.customer_keys(project.salt, f"arbiter\x1f{epoch.slot}", contexts.customer_ids)
-    winner, p_agent = arbitrate(touch, value, available, project.arbiter_explore)
-    for i, (agent, audience) in enumerate(zip(agents, audiences, strict=True)):
-        mine = winner[audience.rows] == i
-        candidates = candidates_of(audience, mine, agent, epoch, project, p_agent)
-        yield agent, decide(agent.plan, candidates, with_propensity=with_propensity)
+        mine = audience.take(winner[audience.rows] == i)
+        candidates = candidates_of(mine, epoch, project, p_agent[mine.rows])
+        yield (
+            audience.agent,
+            decide(audience.agent.plan, candidates, with_propensity=with_propensity),
+        )
 
 
 def audience_of(
     contexts: Contexts, agent: AgentInEpoch, epoch: Epoch, project: Project, channel: str | None
 ) -> Audience:
-    """Who is in the audience, what is possible for them, and what the agent expects to gain."""
-    rows = np.flatnonzero(parsed(agent.config.audience).holds(contexts))
-    taken = contexts.take(rows)
+    """Who is in the audience, and what is possible for them."""
+    wanted = parsed(agent.config.audience).holds(contexts)
+    taken = contexts.take(wanted)
+    scene = Scene(taken, agent.plan.catalog, project, epoch, channel)
     x = design(taken, agent.config.context)
-    codes = reasons(taken, agent.plan.catalog, project, epoch, channel)
-    gain = values(agent.plan, agent.config.policy, x, codes == 0)
-    return Audience(rows, taken, x, codes, gain)
+    return Audience(agent, np.flatnonzero(wanted), taken, x, judge(scene), scene.times)
+
+
+def arbitrated(
+    contexts: Contexts, audiences: list[Audience], epoch: Epoch, project: Project
+) -> tuple[Ints, Floats]:
+    """Which agent may decide for each customer (n,), -1 for none, and with what probability."""
+    available = np.zeros((len(contexts), len(audiences)), dtype=bool)
+    for i, audience in enumerate(audiences):
+        available[audience.rows, i] = True
+    count = available.sum(axis=1)
+    winner, p_agent = np.where(count > 0, available.argmax(axis=1), -1), np.ones(len(contexts))
+    contested = count > 1
+    if np.count_nonzero(contested):
+        value = np.zeros(available.shape)
+        for i, audience in enumerate(audiences):
+            wanted = contested[audience.rows]
+            value[audience.rows[wanted], i] = audience.values(wanted)
+        touch = keys.customer_keys(
+            project.salt, f"arbiter\x1f{epoch.slot}", contexts.customer_ids[contested]
+        )
+        winner[contested], p_agent[contested] = arbitrate(
+            touch, value[contested], available[contested], project.arbiter_explore
+        )
+    return winner, p_agent
 
 
 def candidates_of(
-    audience: Audience,
-    mine: Any,
-    agent: AgentInEpoch,
-    epoch: Epoch,
-    project: Project,
-    p_agent: Floats,
+    audience: Audience, epoch: Epoch, project: Project, p_agent: Floats
 ) -> Candidates:
     """The rows that the arbiter gave to this agent, ready to be decided."""
-    contexts = audience.contexts.take(mine)
+    agent, contexts = audience.agent, audience.contexts
     row_keys, ids = keys.decision_keys(project.salt, agent.name, epoch.slot, contexts.customer_ids)
-    names = np.array([g.name for g in agent.groups], dtype=object)
     return Candidates(
         keys=row_keys,
         decision_ids=ids,
         customer_ids=contexts.customer_ids,
-        group=names[agent.group_of(contexts.customer_ids)],
-        reasons=audience.reasons[mine],
-        x=audience.x[mine],
-        send_at=send_at(contexts, agent.plan.catalog, epoch),
-        p_agent=p_agent[audience.rows[mine]],
+        group=agent.group_names[agent.group_of(contexts.customer_ids)],
+        reasons=audience.reasons,
+        x=audience.x,
+        times=audience.times,
+        p_agent=p_agent,
         facts={c: contexts.columns[c] for c in agent.fact_columns},
     )
 

@@ -25,6 +25,7 @@ from decision_engine.propensity import (
     require_eligible,
     require_posterior,
 )
+from decision_engine.send_times import SendTimes
 from decision_engine.state import PolicyState
 from decision_engine.types import (
     Bools,
@@ -41,6 +42,7 @@ from decision_engine.types import (
 
 _DRAWS = 65_536  # draws per block: the temporaries stay in the second-level cache
 _FLOOR = streams(["floor"])
+_ELIGIBLE = int(Reason.ELIGIBLE)
 
 
 def choose(
@@ -81,7 +83,7 @@ def choose(
         draws = _draw(mean[rows], sd[rows], u[:, :-1], family)
         out[rows] = np.where(eligible[rows], draws, -np.inf).argmax(axis=1)
         floor_draw[rows] = u[:, -1]
-    even = np.flatnonzero(floor_draw < floor_of_rows(eligible, floor) * eligible.sum(axis=1))
+    even = (floor_draw < floor_of_rows(eligible, floor) * eligible.sum(axis=1)).nonzero()[0]
     if len(even):
         out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
     return out
@@ -134,7 +136,7 @@ class Candidates:
     """The rows one agent decides about: n customers, k actions, d features.
 
     `keys`, `decision_ids`, `customer_ids` (n,) · `group` (n,) object array of group names ·
-    `reasons` (n, k) uint8 · `x` (n, d) raw features · `send_at` (n, k) Unix seconds ·
+    `reasons` (n, k) uint8 · `x` (n, d) raw features · `times` when each action would leave ·
     `p_agent` (n,) · `facts` columns of n guardrail facts, logged as they are.
     """
 
@@ -144,7 +146,7 @@ class Candidates:
     group: NDArray[Any]
     reasons: Reasons
     x: Floats
-    send_at: Floats
+    times: SendTimes
     p_agent: Floats
     facts: Mapping[str, Column] = field(default_factory=dict)
 
@@ -157,14 +159,14 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
     to compute them later (`replay`).
     """
     n, k = len(rows.keys), len(plan.catalog)
-    action, p_action = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
-    mean, sd = np.full((n, k), np.nan), np.full((n, k), np.nan)
+    action, p_action = np.empty(n, dtype=np.int64), np.full(n, np.nan)
+    mean, sd = np.empty((n, k)), np.empty((n, k))
     share = np.full((n, k if plan.has_samples else 0), np.nan)
     kinds = np.empty(n, dtype=object)
-    eligible = rows.reasons == Reason.ELIGIBLE
+    eligible = rows.reasons == _ELIGIBLE
     for group in sorted(set(rows.group)):
         policy = plan.policies[group]
-        at = np.flatnonzero(rows.group == group)
+        at = _where(rows.group == group)
         m, s = _posterior(plan, policy, rows.x[at])
         law = (m, s, eligible[at], floor_of(policy), POLICIES[kind_of(policy)].FAMILY)
         preference = preference_of(policy, plan.catalog.keys)
@@ -174,9 +176,8 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
         action[at] = choose(rows.keys[at], *law, plan.action_hashes, preference, won)
         if with_propensity or won is not None:
             p = propensities(*law, preference, won)
-            p_action[at] = p[np.arange(len(at)), action[at]]
-        if m.shape[1]:
-            mean[at], sd[at] = m, s
+            p_action[at] = p[np.arange(len(p)), action[at]]
+        mean[at], sd[at] = (m, s) if m.shape[1] else (np.nan, np.nan)
         kinds[at] = kind_of(policy)
     return Decisions(
         agent=plan.agent,
@@ -194,9 +195,14 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
         share=share,
         reasons=rows.reasons,
         x=rows.x,
-        send_at=np.where(action > 0, rows.send_at[np.arange(n), action], np.nan),
+        send_at=rows.times.of(action),
         facts=rows.facts,
     )
+
+
+def _where(wanted: Bools) -> Any:
+    """The rows that are wanted, as an index; all of them without a copy."""
+    return slice(None) if np.count_nonzero(wanted) == len(wanted) else wanted.nonzero()[0]
 
 
 def values(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats:

@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from connectors.base import Warehouse
 from decision_engine import keys
@@ -50,6 +53,11 @@ class AgentInEpoch:
     def name(self) -> str:
         """The agent's name."""
         return self.config.agent
+
+    @cached_property
+    def group_names(self) -> NDArray[Any]:
+        """The names of the groups, as an object array."""
+        return np.array([g.name for g in self.groups], dtype=object)
 
     def group_of(self, customer_ids: Any) -> Ints:
         """The index of each customer's group, (n,)."""

@@ -7,10 +7,10 @@ scaling belong to the policy's frozen transform, fitted by `learn`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
-from numpy.typing import NDArray
 
 from decision_engine.config import Agent, ContextFeature, Project
 from decision_engine.errors import MissingColumnError
@@ -31,9 +31,55 @@ def design(contexts: Contexts, context: Sequence[ContextFeature]) -> Floats:
     column made of it: the weight of a feature then says nothing about people of whom it
     is not known, and no feature needs a second column. Raises MissingColumnError.
     """
-    blocks = [np.empty((len(contexts), 0))]
-    blocks += [_block(_column(contexts, f.column), f) for f in context]
-    return np.concatenate(blocks, axis=1)
+    return _basis(tuple(context)).x(contexts)
+
+
+class _Basis:
+    """Where each feature goes, worked out once for a context."""
+
+    def __init__(self, context: Sequence[ContextFeature]) -> None:
+        first = dict(zip(context, accumulate(map(_width, context), initial=0), strict=False))
+        self.d = sum(map(_width, context))
+        numbers = [f for f in context if f.transform != "one_of"]
+        self.numbers = [f.column for f in numbers]
+        self.at = np.array([first[f] for f in numbers], dtype=np.int64)
+        self.log1p = np.array([f.transform == "log1p" for f in numbers], dtype=bool).nonzero()[0]
+        self.choices = [
+            (f.column, {option: first[f] + i for i, option in enumerate(f.one_of)})
+            for f in context
+            if f.transform == "one_of"
+        ]
+
+    def x(self, contexts: Contexts) -> Floats:
+        """As `design`."""
+        out = np.zeros((len(contexts), self.d))
+        if self.numbers:
+            out[:, self.at] = self._numbers(contexts).T
+        for name, places in self.choices:
+            values, valid = _column(contexts, name)
+            place = np.array([places.get(v, -1) for v in values.tolist()], dtype=np.int64)
+            rows = (valid & (place >= 0)).nonzero()[0]
+            out[rows, place[rows]] = 1.0
+        return out
+
+    def _numbers(self, contexts: Contexts) -> Floats:
+        columns = [_column(contexts, name) for name in self.numbers]
+        values = np.concatenate([c.values for c in columns], dtype=np.float64, casting="unsafe")
+        known = np.concatenate([c.valid for c in columns])
+        known &= np.isfinite(values)
+        values[~known] = 0.0
+        values = values.reshape(len(columns), -1)
+        if len(self.log1p):
+            logs = values[self.log1p]
+            values[self.log1p] = np.sign(logs) * np.log1p(np.abs(logs))
+        return values
+
+
+def _width(feature: ContextFeature) -> int:
+    return len(feature.one_of) if feature.transform == "one_of" else 1
+
+
+_basis = lru_cache(maxsize=256)(_Basis)
 
 
 def needed_columns(agent: Agent, catalog: Catalog, project: Project) -> tuple[str, ...]:
@@ -63,22 +109,7 @@ def _names(feature: ContextFeature) -> Iterator[str]:
 
 
 def _column(contexts: Contexts, name: str) -> Column:
-    if name not in contexts.columns:
-        raise MissingColumnError(name)
-    return contexts.columns[name]
-
-
-def _block(column: Column, feature: ContextFeature) -> Floats:
-    """(n, 1), or (n, number of options)."""
-    if feature.transform == "one_of":
-        hits = [(column.values == option) & column.valid for option in feature.one_of]
-        return np.stack(hits, axis=1).astype(np.float64)
-    numbers = _numbers(column)
-    if feature.transform == "log1p":
-        numbers = np.sign(numbers) * np.log1p(np.abs(numbers))
-    return numbers[:, np.newaxis]
-
-
-def _numbers(column: Column) -> Floats:
-    known: NDArray[Any] = np.where(column.valid, column.values, 0).astype(np.float64)
-    return np.where(np.isfinite(known), known, 0.0)
+    try:
+        return contexts.columns[name]
+    except KeyError:
+        raise MissingColumnError(name) from None

@@ -7,7 +7,7 @@ error. `no_action` is never blocked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -28,6 +28,7 @@ from decision_engine.types import (
     Contexts,
     Epoch,
     Floats,
+    Ints,
     Reason,
     Reasons,
     column_of,
@@ -47,7 +48,7 @@ EXPIRED, UNKNOWN_PERSON = "expired", "unknown_person"
 """Reasons that only the send boundary has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """What the guardrails look at. `contexts` has n people, `catalog` k actions.
 
@@ -67,130 +68,107 @@ class Scene:
 
     def column(self, name: str) -> Column:
         """A column that must have been read."""
-        if name not in self.contexts.columns:
-            raise MissingColumnError(name)
-        return self.contexts.columns[name]
+        try:
+            return self.contexts.columns[name]
+        except KeyError:
+            raise MissingColumnError(name) from None
 
     def is_true(self, name: str) -> Bools:
         """(n,): known to be true."""
-        column = self.column(name)
-        return np.asarray(column.values.astype(bool) & column.valid)
+        values, valid = self.column(name)
+        true: Bools = values.astype(bool, copy=False) & valid
+        return true
 
     def is_false(self, name: str) -> Bools:
         """(n,): known to be false."""
-        column = self.column(name)
-        return np.asarray(~column.values.astype(bool) & column.valid)
+        values, valid = self.column(name)
+        false: Bools = ~values.astype(bool, copy=False) & valid
+        return false
 
-    def where(self, wanted: Callable[[Action], bool]) -> Bools:
-        """(k,): the messages (never no_action) for which `wanted` holds."""
-        return np.array([bool(a.channel) and wanted(a) for a in self.catalog.actions], dtype=bool)
-
-    def on(self, channel: str | None) -> Bools:
-        """(k,): the messages on a channel; None for all messages."""
-        return self.where(lambda a: channel in (None, a.channel))
-
-    @property
-    def messages(self) -> Bools:
-        """(k,): everything that reaches a person."""
-        return self.on(None)
-
-    def nothing(self) -> Bools:
-        """(n, k) of False."""
-        return np.zeros((len(self.contexts), len(self.catalog)), dtype=bool)
+    def everybody(self, is_so: bool) -> Bools:
+        """(n,) of the same answer."""
+        return np.full(len(self.contexts), is_so)
 
 
-Guardrail = Callable[[Scene], Bools]
-"""(n, k) bool: True where the action is not allowed."""
+Ruling = tuple[Bools, Ints]
+"""People (n,) and indices of actions: none of these actions for any of these people."""
+
+Guardrail = Callable[[Scene], Iterator[Ruling]]
 
 
-def kill_switch(scene: Scene) -> Bools:
+def kill_switch(scene: Scene) -> Iterator[Ruling]:
     """Everything stops."""
-    stopped = np.full(len(scene.contexts), scene.epoch.kill_switch)
-    return _outer(stopped, scene.messages)
+    yield scene.everybody(scene.epoch.kill_switch), scene.catalog.on[None]
 
 
-def stale_profile(scene: Scene) -> Bools:
+def stale_profile(scene: Scene) -> Iterator[Ruling]:
     """Nobody is written to on the ground of a profile that is too old, or of unknown age."""
-    built = scene.column("as_of")
+    built, known = scene.column("as_of")
     oldest = seconds_of(scene.epoch.as_of) - MAX_PROFILE_AGE.total_seconds()
-    return _outer(~(built.valid & (built.values >= oldest)), scene.messages)
+    yield ~(known & (built >= oldest)), scene.catalog.on[None]
 
 
-def suppression(scene: Scene) -> Bools:
+def suppression(scene: Scene) -> Iterator[Ruling]:
     """Erased people and people who objected get nothing at all."""
-    return _outer(~scene.is_false("is_suppressed"), scene.messages)
+    yield ~scene.is_false("is_suppressed"), scene.catalog.on[None]
 
 
-def consent(scene: Scene) -> Bools:
+def consent(scene: Scene) -> Iterator[Ruling]:
     """Each channel needs consent that was given and not withdrawn."""
-    return _per_channel(scene, "consent_{}".format)
+    for channel, actions in scene.catalog.on.items():
+        if channel is not None:
+            yield ~scene.is_true(f"consent_{channel}"), actions
 
 
-def reachability(scene: Scene) -> Bools:
+def reachability(scene: Scene) -> Iterator[Ruling]:
     """Each channel needs an address."""
-    return _per_channel(scene, ADDRESS.__getitem__)
+    for channel, actions in scene.catalog.on.items():
+        if channel is not None:
+            yield ~scene.is_true(ADDRESS[channel]), actions
 
 
-def open_complaint(scene: Scene) -> Bools:
+def open_complaint(scene: Scene) -> Iterator[Ruling]:
     """Promotions stop while a complaint is open, or not known to be closed."""
-    promotional = scene.where(lambda a: a.is_promotional)
-    return _outer(~scene.is_false("has_open_complaint"), promotional)
+    yield ~scene.is_false("has_open_complaint"), scene.catalog.promotions
 
 
-def eligibility(scene: Scene) -> Bools:
+def eligibility(scene: Scene) -> Iterator[Ruling]:
     """The action's own rule; and a resolution is only for people with an open complaint."""
-    resolution = scene.where(lambda a: a.is_resolution)
-    blocked = _outer(~scene.is_true("has_open_complaint"), resolution)
-    for i, action in enumerate(scene.catalog.actions):
-        if action.eligible_if and action.channel:
-            blocked[:, i] |= ~parsed(action.eligible_if).holds(scene.contexts)
-    return blocked
+    yield ~scene.is_true("has_open_complaint"), scene.catalog.resolutions
+    for rule, actions in scene.catalog.ruled.items():
+        yield ~parsed(rule).holds(scene.contexts), actions
 
 
-def unknown_zone(scene: Scene) -> Bools:
+def unknown_zone(scene: Scene) -> Iterator[Ruling]:
     """Nobody is written to whose clock we do not know."""
-    return _outer(~scene.times.zone_known, scene.messages)
+    yield ~scene.times.zone_known, scene.catalog.on[None]
 
 
-def quiet_hours(scene: Scene) -> Bools:
+def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
-    quiet, hour = scene.project.quiet_hours, scene.times.local_hour
-    outside: Bools = (hour < quiet.start) | (hour >= quiet.end)
-    return outside & scene.messages
+    quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
+    outside = (hour < quiet.start) | (hour >= quiet.end)
+    yield from zip(outside, scene.catalog.at_hour.values(), strict=False)
 
 
-def frequency_caps(scene: Scene) -> Bools:
+def frequency_caps(scene: Scene) -> Iterator[Ruling]:
     """No cap, over all channels or of the action's channel, is used up."""
-    blocked = scene.nothing()
     for cap in scene.project.caps:
-        counted = scene.column(cap_column(cap))
-        full = ~counted.valid | ~(counted.values.astype(np.float64) < cap.max)
-        blocked |= _outer(full, scene.on(cap.channel))
-    return blocked
+        counted, known = scene.column(cap_column(cap))
+        if cap.channel in scene.catalog.on:
+            yield ~(known & (counted < cap.max)), scene.catalog.on[cap.channel]
 
 
-def other_channel(scene: Scene) -> Bools:
+def other_channel(scene: Scene) -> Iterator[Ruling]:
     """Who asks for one channel is answered with that channel, or with nothing."""
-    other = scene.where(lambda a: scene.channel not in (None, a.channel))
-    return _outer(np.ones(len(scene.contexts), dtype=bool), other)
+    if scene.channel is not None:
+        on = scene.catalog.on
+        yield scene.everybody(True), np.setdiff1d(on[None], on.get(scene.channel, []))
 
 
 def cap_column(cap: Cap) -> str:
     """The column that counts what a cap limits: `sends_7d`, `email_sends_1d`."""
     return f"sends_{cap.days}d" if cap.channel is None else f"{cap.channel}_sends_{cap.days}d"
-
-
-def _outer(people: Bools, actions: Bools) -> Bools:
-    """(n,) and (k,) -> (n, k): both."""
-    return people[:, np.newaxis] & actions[np.newaxis, :]
-
-
-def _per_channel(scene: Scene, column_name: Callable[[str], str]) -> Bools:
-    blocked = scene.nothing()
-    for channel in sorted({a.channel for a in scene.catalog.actions if a.channel}):
-        refused = ~scene.is_true(column_name(channel))
-        blocked |= _outer(refused, scene.on(channel))
-    return blocked
 
 
 GUARDRAILS: Mapping[Reason, Guardrail] = {
@@ -220,10 +198,20 @@ def reasons(
     With a `channel`, only its actions (and no_action) are possible.
     Raises MissingColumnError when a column that a guardrail needs was not read.
     """
-    scene = Scene(contexts, catalog, project, epoch, channel)
-    codes = np.zeros((len(contexts), len(catalog)), dtype=np.uint8)
-    for reason, guardrail in GUARDRAILS.items():
-        codes[(codes == Reason.ELIGIBLE) & guardrail(scene)] = reason
+    return judge(Scene(contexts, catalog, project, epoch, channel))
+
+
+def judge(scene: Scene) -> Reasons:
+    """`reasons` of a scene. The last guardrail writes first, so the first one's code stays."""
+    n = len(scene.contexts)
+    codes = np.zeros((n, len(scene.catalog)), dtype=np.uint8)
+    found = [
+        (int(r), *ruling) for r, guardrail in GUARDRAILS.items() for ruling in guardrail(scene)
+    ]
+    people = np.concatenate([people for _, people, _ in found]).reshape(len(found), n)
+    for i in np.flatnonzero(people.any(axis=1))[::-1]:
+        reason, ruled_out, actions = found[i]
+        codes[ruled_out.nonzero()[0][:, np.newaxis], actions] = reason
     return codes
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -28,6 +29,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _TWO_POW_MINUS_52 = 2.0**-52
+_12, _27, _30, _31 = (np.uint64(bits) for bits in (12, 27, 30, 31))
 
 
 class _Hmac:
@@ -37,12 +39,9 @@ class _Hmac:
     """
 
     def __init__(self, salt: str, prefix: str) -> None:
-        secret = salt.encode()
-        if len(secret) > _BLOCK:
-            secret = hashlib.sha256(secret).digest()
-        secret = secret.ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(secret.translate(_IPAD) + prefix.encode())
-        self._outer = hashlib.sha256(secret.translate(_OPAD))
+        inner, self._outer = _padded(salt)
+        self._inner = inner.copy()
+        self._inner.update(prefix.encode())
 
     def digests(self, texts: Iterable[str]) -> bytes:
         """The 32-byte digests of prefix + text, one after the other."""
@@ -54,6 +53,16 @@ class _Hmac:
             outer.update(inner.digest())
             out.append(outer.digest())
         return b"".join(out)
+
+
+@lru_cache(maxsize=1024)
+def _padded(salt: str) -> tuple[Any, Any]:
+    """The inner and the outer hash once they have seen the padded key; not to be updated."""
+    secret = salt.encode()
+    if len(secret) > _BLOCK:
+        secret = hashlib.sha256(secret).digest()
+    secret = secret.ljust(_BLOCK, b"\0")
+    return hashlib.sha256(secret.translate(_IPAD)), hashlib.sha256(secret.translate(_OPAD))
 
 
 def decision_keys(
@@ -90,16 +99,21 @@ def streams(names: Sequence[str]) -> Keys:
     return _leading(b"".join(hashlib.sha256(name.encode()).digest() for name in names))
 
 
+@lru_cache(maxsize=1024)
+def _stream(name: str) -> Keys:
+    return streams([name])
+
+
 def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     """Uniform draws in the open interval (0, 1), one per key and stream: (n, k).
 
     `keys` (n,) uint64; `stream` a name (k = 1) or stream numbers (k,). Each value depends on its
     own key and its own stream only.
     """
-    numbers = streams([stream]) if isinstance(stream, str) else stream
+    numbers = _stream(stream) if isinstance(stream, str) else stream
     mixed = _mix((_mix(keys + _GAMMA))[:, None] ^ numbers[None, :])
     # 52 bits and a half: the largest value is below 1 and the smallest above 0, exactly.
-    mixed >>= np.uint64(12)
+    mixed >>= _12
     out = mixed.astype(np.float64)
     out += 0.5
     out *= _TWO_POW_MINUS_52
@@ -112,11 +126,15 @@ def group_of(salt: str, customer_ids: Iterable[str], shares: Sequence[float]) ->
     The salt is the groups' own, so group membership is independent of every decision key.
     Raises ValueError unless the shares are at least 0 and sum to 1 (within 1e-9).
     """
+    drawn = uniforms(customer_keys(salt, "group", customer_ids), "group")[:, 0]
+    return _edges(tuple(shares)).searchsorted(drawn, side="right")
+
+
+@lru_cache(maxsize=1024)
+def _edges(shares: tuple[float, ...]) -> Floats:
     if min(shares, default=-1.0) < 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"`shares` must be at least 0 and sum to 1, not {list(shares)}")
-    edges = np.array(list(accumulate(shares))[:-1])
-    drawn = uniforms(customer_keys(salt, "group", customer_ids), "group")[:, 0]
-    return np.searchsorted(edges, drawn, side="right").astype(np.int64)
+    return np.array(list(accumulate(shares))[:-1])
 
 
 def _leading(digests: bytes) -> Keys:
@@ -124,9 +142,9 @@ def _leading(digests: bytes) -> Keys:
 
 
 def _mix(z: Keys) -> Keys:
-    z = z ^ (z >> np.uint64(30))
+    z = z ^ (z >> _30)
     z *= _MIX_1
-    z ^= z >> np.uint64(27)
+    z ^= z >> _27
     z *= _MIX_2
-    z ^= z >> np.uint64(31)
+    z ^= z >> _31
     return z

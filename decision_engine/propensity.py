@@ -81,7 +81,7 @@ def first_eligible(eligible: Bools, preference: Sequence[int]) -> Ints:
 
 def require_eligible(eligible: Bools) -> None:
     """Raise ValueError when some row has no eligible action."""
-    if not eligible.any(axis=1).all():
+    if np.count_nonzero(eligible.any(axis=1)) < len(eligible):
         raise ValueError("`eligible` has a row without any eligible action")
 
 
@@ -89,7 +89,8 @@ def require_posterior(mean: Floats, sd: Floats, eligible: Bools) -> None:
     """Raise ValueError unless eligible actions have a finite mean and a positive finite sd."""
     if mean.shape != eligible.shape or sd.shape != eligible.shape:
         raise ValueError(f"`mean` {mean.shape}, `sd` {sd.shape}, `eligible` {eligible.shape}")
-    if not (np.isfinite(mean) & (sd > 0) & (sd < np.inf) | ~eligible).all():
+    fit = np.isfinite(mean) & (sd > 0) & (sd < np.inf) | ~eligible
+    if np.count_nonzero(fit) < fit.size:
         raise ValueError("`mean` must be finite and `sd` positive and finite where eligible")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -21,6 +21,10 @@ CarriedOutBy = Literal["delivery", "caller"]
 """Who carries a decision out: our delivery, or whoever asked for it."""
 
 _UNIX = datetime(1970, 1, 1)
+_FIELDS = tuple((field.name, field.type) for field in DECISIONS)
+_NAMES = tuple(name for name, _ in _FIELDS)
+_TIMES = frozenset(name for name, kind in _FIELDS if pa.types.is_timestamp(kind))
+_encode = msgspec.json.Encoder().encode
 
 
 def table_of(
@@ -31,7 +35,7 @@ def table_of(
 ) -> pa.Table:
     """Decisions as a table with the schema of `decisions`; a propensity left out is NULL."""
     columns = _columns(decisions, agent, epoch, carried_out_by)
-    arrays = [_arrow(columns[field.name], field.type) for field in DECISIONS]
+    arrays = [_arrow(columns[name], kind) for name, kind in _FIELDS]
     return pa.Table.from_arrays(arrays, schema=DECISIONS)
 
 
@@ -43,8 +47,8 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """The rows of `table_of` as plain data: for a handful of decisions, without Arrow."""
     columns = _columns(decisions, agent, epoch, carried_out_by)
-    lists = [_plain(columns[field.name], field.type) for field in DECISIONS]
-    return [dict(zip(DECISIONS.names, row, strict=True)) for row in zip(*lists, strict=True)]
+    lists = [_plain(columns[name], name in _TIMES) for name, _ in _FIELDS]
+    return [dict(zip(_NAMES, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def _columns(
@@ -100,8 +104,9 @@ def facts_json(decisions: Decisions) -> list[str]:
         [v if ok else None for v, ok in zip(c.values.tolist(), c.valid.tolist(), strict=True)]
         for c in decisions.facts.values()
     ]
-    encode = msgspec.json.Encoder().encode
-    return [encode(dict(zip(names, row, strict=True))).decode() for row in zip(*lists, strict=True)]
+    return [
+        _encode(dict(zip(names, row, strict=True))).decode() for row in zip(*lists, strict=True)
+    ]
 
 
 def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
@@ -114,16 +119,13 @@ def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(values, type=kind)
 
 
-def _plain(values: Any, kind: pa.DataType) -> list[Any]:
+def _plain(values: Any, is_time: bool) -> list[Any]:
     if isinstance(values, list):
         return values
+    plain: list[Any] = values.tolist()
     if values.ndim == 1 and values.dtype.kind == "f":
-        return _known(values, _moment if pa.types.is_timestamp(kind) else float)
-    return list(values.tolist())
-
-
-def _known(values: Floats, convert: Callable[[float], Any]) -> list[Any]:
-    return [None if v != v else convert(v) for v in values.tolist()]
+        return [None if v != v else _moment(v) if is_time else v for v in plain]
+    return plain
 
 
 def _micros(seconds: Floats) -> Any:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -53,16 +54,29 @@ class Rule:
         n is the length of `columns` unless given. Raises MissingColumnError.
         """
         rows = len(next(iter(columns.values())).valid) if n is None else n
-        return rule_values.value(self.tree, columns, rows)
+        true, false = self._true(columns), self._false(columns)
+        return Column(_of(rows, true), _of(rows, true | false))
 
     def holds(self, contexts: Contexts) -> Bools:
         """(n,) bool: where the rule is true; NULL is not true."""
-        result = self.evaluate(contexts.columns, len(contexts))
-        return result.values.astype(bool) & result.valid
+        return _of(len(contexts), self._true(contexts.columns))
+
+    @cached_property
+    def _true(self) -> rule_values.Truth:
+        return rule_values.truth(self.tree, True)
+
+    @cached_property
+    def _false(self) -> rule_values.Truth:
+        return rule_values.truth(self.tree, False)
 
     def sql(self, dialect: str = "duckdb") -> str:
         """The same rule for a warehouse, fully parenthesised: no precedence is left open."""
         return _sql(self.tree, dialect)
+
+
+def _of(n: int, answers: Bools) -> Bools:
+    """A rule that reads no column has one answer for all."""
+    return answers if len(answers) == n else np.broadcast_to(answers, n)
 
 
 @lru_cache(maxsize=1024)

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decision_engine.types import Bools, Catalog, Column, Epoch, Floats, Ints
 
-HOUR = timedelta(hours=1)
+HOUR = 3600.0
 NO_PLACE = "Factory"
 """A zone of the IANA list that stands for "not set"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SendTimes:
-    """`send_at` (n, k) Unix seconds, NaN for no_action and for people of unknown zone.
+    """When messages would leave, by the s different send hours of a catalog.
 
-    `local_hour` (n, k) the hour on their clock at that moment (-1 where NaN);
-    `zone_known` (n,) bool.
+    `at` (n, s + 1) Unix seconds, NaN for people of unknown zone; the last column, NaN, is for
+    actions that send nothing. `local_hour` (n, s + 1) the hour on their clock at that moment, -1
+    where NaN. `zone_known` (n,). `slots` (k,) the column of each action.
     """
 
-    send_at: Floats
+    at: Floats
     local_hour: Ints
     zone_known: Bools
+    slots: Ints
+
+    @property
+    def send_at(self) -> Floats:
+        """(n, k): when each action would leave."""
+        return self.at[:, self.slots]
+
+    def of(self, action: Ints) -> Floats:
+        """(n,): when the action (n,) that was chosen for each person leaves."""
+        return self.at[np.arange(len(self.at)), self.slots[action]]
+
+    def take(self, rows: NDArray[Any]) -> SendTimes:
+        """The given people (index or bool array)."""
+        return SendTimes(self.at[rows], self.local_hour[rows], self.zone_known[rows], self.slots)
 
 
 def utc(moment: datetime) -> datetime:
@@ -54,38 +71,21 @@ def zone_of(name: str) -> ZoneInfo | None:
         return None
 
 
-def send_moment(now: datetime, zone: ZoneInfo, send_hour: int | None) -> datetime:
-    """The UTC moment a message for this local hour leaves, decided at `now` (aware).
-
-    Without a send hour: at once. Otherwise the hour of today's local date; still today, at
-    once, while that hour lasts; tomorrow's when it is over. An hour that DST skips is the
-    hour after the gap; of an hour that comes twice it is the first.
-    """
-    if send_hour is None:
-        return now.astimezone(UTC)
-    today = now.astimezone(zone).date()
-    for date in (today, today + timedelta(days=1)):
-        wall = datetime(date.year, date.month, date.day, send_hour, tzinfo=zone)
-        moment = wall.astimezone(UTC)
-        if now < moment + HOUR:
-            return max(moment, now.astimezone(UTC))
-    raise AssertionError("tomorrow's send hour is never over")
-
-
 def send_times(zones: Column, catalog: Catalog, epoch: Epoch) -> SendTimes:
-    """Send moments of n people (their IANA zone names) x k actions.
+    """Send moments of n people (their IANA zone names).
 
+    Without a send hour a message leaves at once. Otherwise at that hour of today's local date;
+    still today, at once, while that hour lasts; tomorrow when it is over.
     Computed once per distinct zone and send hour, not per person.
     """
     codes, names = _codes(zones)
-    hours = sorted({a.send_hour for a in catalog.actions}, key=lambda h: -1 if h is None else h)
-    at, local = _table(names, hours, utc(epoch.as_of))
-    slots = np.array([hours.index(a.send_hour) for a in catalog.actions])
-    send_at, local_hour = at[codes][:, slots], local[codes][:, slots]
-    silent = [i for i, action in enumerate(catalog.actions) if not action.channel]
-    send_at[:, silent], local_hour[:, silent] = np.nan, -1
+    hours, now = tuple(catalog.at_hour), utc(epoch.as_of)
+    moments = [_moments(name, hours, now) for name in names]
+    shape = (len(names), len(hours) + 1)
+    at = np.array([m[0] for m in moments], dtype=np.float64).reshape(shape)
+    local = np.array([m[1] for m in moments], dtype=np.int64).reshape(shape)
     known = np.array([zone_of(name) is not None for name in names], dtype=bool)
-    return SendTimes(send_at, local_hour, known[codes])
+    return SendTimes(at[codes], local[codes], known[codes], catalog.slots)
 
 
 def _codes(zones: Column) -> tuple[Ints, list[str]]:
@@ -97,18 +97,47 @@ def _codes(zones: Column) -> tuple[Ints, list[str]]:
     return codes, list(index)
 
 
-def _table(names: Iterable[str], hours: Iterable[int | None], now: datetime) -> tuple[Floats, Ints]:
-    """(zones, hours): Unix seconds (NaN without a zone) and the local hour (-1 without one)."""
-    moments = [[_moment(now, name, hour) for hour in hours] for name in names]
-    at = np.array([[cell[0] for cell in row] for row in moments], dtype=np.float64)
-    local = np.array([[cell[1] for cell in row] for row in moments], dtype=np.int64)
-    shape = (len(moments), -1) if moments else (0, len(list(hours)))
-    return at.reshape(shape), local.reshape(shape)
-
-
-def _moment(now: datetime, name: str, hour: int | None) -> tuple[float, int]:
+def _moments(
+    name: str, hours: tuple[int | None, ...], now: datetime
+) -> tuple[list[float], list[int]]:
+    """For each send hour, and for nothing: Unix seconds (NaN) and the local hour (-1)."""
     zone = zone_of(name)
     if zone is None:
-        return np.nan, -1
-    moment = send_moment(now, zone, hour)
+        return [np.nan] * (len(hours) + 1), [-1] * (len(hours) + 1)
+    here, seconds = now.astimezone(zone), now.timestamp()
+    at, local = [], []
+    for today, tomorrow in _day(zone, hours, here.date()):
+        moment, hour = today if seconds < today[0] + HOUR else tomorrow
+        is_later = moment > seconds
+        at.append(moment if is_later else seconds)
+        local.append(hour if is_later else here.hour)
+    return [*at, np.nan], [*local, -1]
+
+
+_Moment = tuple[float, int]
+
+
+@lru_cache(maxsize=4096)
+def _day(
+    zone: ZoneInfo, hours: tuple[int | None, ...], today: date
+) -> tuple[tuple[_Moment, _Moment], ...]:
+    """When each send hour begins on a local date and on the next, and the hour it then is.
+
+    An hour that DST skips is the hour after the gap; of an hour that comes twice it is the
+    first. No send hour began long ago.
+    """
+    tomorrow = today + timedelta(days=1)
+    return tuple(
+        (_AT_ONCE, _AT_ONCE)
+        if hour is None
+        else (_begins(zone, today, hour), _begins(zone, tomorrow, hour))
+        for hour in hours
+    )
+
+
+def _begins(zone: ZoneInfo, day: date, hour: int) -> _Moment:
+    moment = datetime(day.year, day.month, day.day, hour, tzinfo=zone).astimezone(UTC)
     return moment.timestamp(), moment.astimezone(zone).hour
+
+
+_AT_ONCE = (-np.inf, -1)

@@ -6,10 +6,11 @@ Nothing in this module does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -72,9 +73,35 @@ class Contexts:
         return len(self.customer_ids)
 
     def take(self, rows: NDArray[Any]) -> Contexts:
-        """The given rows (index or bool array), all columns."""
-        columns = {c: Column(v.values[rows], v.valid[rows]) for c, v in self.columns.items()}
-        return Contexts(self.customer_ids[rows], columns)
+        """The given rows (index or bool array); a column is taken when it is first asked for."""
+        if rows.dtype == bool:
+            if rows.all():
+                return self
+            rows = np.flatnonzero(rows)
+        return Contexts(self.customer_ids[rows], _Taken(self.columns, rows))
+
+
+class _Taken(Mapping[str, Column]):
+    """Some rows of other columns."""
+
+    def __init__(self, columns: Mapping[str, Column], rows: Ints) -> None:
+        self._columns, self._rows = columns, rows
+        self._taken: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._taken:
+            values, valid = self._columns[name]
+            self._taken[name] = Column(values[self._rows], valid[self._rows])
+        return self._taken[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 @dataclass(frozen=True)
@@ -98,7 +125,10 @@ class Action:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The actions of one agent; index 0 is always `no_action`."""
+    """The actions of one agent; index 0 is always `no_action`.
+
+    What guardrails speak of are the indices of messages, the actions that have a channel.
+    """
 
     actions: tuple[Action, ...]
 
@@ -108,10 +138,53 @@ class Catalog:
         if len(set(self.keys)) != len(self.actions):
             raise ValueError("`actions` must have distinct keys")
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The k action keys, in order."""
         return tuple(a.key for a in self.actions)
+
+    @cached_property
+    def on(self) -> Mapping[str | None, Ints]:
+        """The messages on each channel, by name; all of them under None."""
+        channels = sorted({a.channel for a in self.actions if a.channel})
+        by_channel: dict[str | None, list[int]] = {None: [], **{c: [] for c in channels}}
+        for i, action in enumerate(self.actions):
+            if action.channel:
+                by_channel[None].append(i)
+                by_channel[action.channel].append(i)
+        return {c: np.array(indices, dtype=np.int64) for c, indices in by_channel.items()}
+
+    @cached_property
+    def promotions(self) -> Ints:
+        """The messages that promote."""
+        return self._messages("is_promotional", True)
+
+    @cached_property
+    def resolutions(self) -> Ints:
+        """The messages that answer a complaint."""
+        return self._messages("is_resolution", True)
+
+    @cached_property
+    def ruled(self) -> Mapping[str, Ints]:
+        """The messages that a rule of their own belongs to, by rule."""
+        rules = dict.fromkeys(a.eligible_if for a in self.actions if a.channel)
+        return {rule: self._messages("eligible_if", rule) for rule in rules if rule}
+
+    @cached_property
+    def at_hour(self) -> Mapping[int | None, Ints]:
+        """The messages of each of the s different send hours."""
+        hours = dict.fromkeys(a.send_hour for a in self.actions if a.channel)
+        return {hour: self._messages("send_hour", hour) for hour in hours}
+
+    @cached_property
+    def slots(self) -> Ints:
+        """(k,): the place of each action's send hour in `at_hour`; s for what sends nothing."""
+        place = {hour: i for i, hour in enumerate(self.at_hour)}
+        nothing = len(place)
+        return np.array([place[a.send_hour] if a.channel else nothing for a in self.actions])
+
+    def _messages(self, field: str, value: object) -> Ints:
+        return np.array([i for i in self.on[None] if getattr(self.actions[i], field) == value], int)
 
     def __len__(self) -> int:
         return len(self.actions)

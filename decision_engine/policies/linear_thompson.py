@@ -10,13 +10,14 @@ customer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from decision_engine.basis import normal_equations, prior_precision
 from decision_engine.state import PolicyState, Theta
-from decision_engine.types import Family, Floats
+from decision_engine.types import Family, Floats, Ints
 
 FAMILY: Family = "gaussian"
 WIDTH = 0.7
@@ -37,21 +38,24 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
     n, d = x.shape
     if d != len(state.features):
         raise ValueError(f"`x` has {d} features, the policy state has {len(state.features)}")
-    if not np.isfinite(x).all():
+    if np.count_nonzero(np.isfinite(x)) < x.size:
         raise ValueError("`x` must be finite")
     k, weights = len(actions), _weights(state, actions)
     tiles = _tiles(x, state.theta)
     mean: Floats = np.empty((n, k))
-    sd: Floats = np.empty((n, k))
-    step = max(1, _CELLS // (_TILE * weights.shape[1]))
+    variance: Floats = np.empty((n, k))
+    step = max(1, _CELLS // (_TILE * len(weights.first)))
     for start in range(0, len(tiles), step):
-        product = np.matmul(tiles[start : start + step], weights).reshape(-1, weights.shape[1])
-        rows = slice(start * _TILE, start * _TILE + len(product))
-        product = product[: n - rows.start]  # without the padding of the last tile
-        mean[rows] = product[:, :k]
-        spread = np.square(product[:, k:]).reshape(len(product), k, d + 1)
-        np.add.reduce(spread, axis=2, out=sd[rows])
-    np.sqrt(sd, out=sd)
+        part = tiles[start : start + step]
+        pairs = np.take(part, weights.first, axis=1)
+        pairs *= np.take(part, weights.second, axis=1)
+        rows = slice(start * _TILE, (start + len(part)) * _TILE)
+        real = n - rows.start  # without the padding of the last tile
+        mean[rows] = (part.transpose(0, 2, 1) @ weights.mean).reshape(-1, k)[:real]
+        variance[rows] = (pairs.transpose(0, 2, 1) @ weights.spread).reshape(-1, k)[:real]
+    # What is below its least possible value is so by rounding.
+    np.maximum(variance, weights.least, out=variance)
+    sd = np.sqrt(variance, out=variance)
     sd *= WIDTH * state.theta.noise
     return mean, sd
 
@@ -61,24 +65,44 @@ def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
     return mean
 
 
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """All actions' posteriors, ready to be multiplied; P = D (D + 1) / 2 pairs of features.
+
+    `mean` (D, k): columns of common + A^-1 b. `spread` (P, k): z' A^-1 z as weights of the products
+    z[first] z[second], `first` and `second` (P,). `least` (k,): z' A^-1 z is at least |z|^2 / the
+    largest eigenvalue of A, and so at least 1 / its trace.
+    """
+
+    mean: Floats
+    spread: Floats
+    first: Ints
+    second: Ints
+    least: Floats
+
+
 @lru_cache(maxsize=32)
-def _weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
-    """(D, k + k D): columns of common + A^-1 b, then of L^-T with A = L L', for all actions."""
+def _weights(state: PolicyState, actions: tuple[str, ...]) -> _Weights:
     theta = state.theta
     gram, moment = normal_equations(state.evidence(actions), theta)
-    k, size = moment.shape
-    factor = np.linalg.cholesky(gram + np.diag(prior_precision(size - 1, theta.context_precision)))
-    inverse = np.linalg.inv(factor)
-    mean = inverse.transpose(0, 2, 1) @ (inverse @ moment[:, :, None]) + theta.common[:, None]
-    root = inverse.transpose(2, 0, 1).reshape(size, k * size)
-    return np.ascontiguousarray(np.concatenate([mean[:, :, 0].T, root], axis=1))
+    size = moment.shape[1]
+    a = gram + np.diag(prior_precision(size - 1, theta.context_precision))
+    root = np.linalg.inv(np.linalg.cholesky(a))
+    inverse = root.transpose(0, 2, 1) @ root
+    mean = inverse @ moment[:, :, None] + theta.common[:, None]
+    first, second = np.triu_indices(size)
+    pairs = inverse[:, first, second] * np.where(first == second, 1.0, 2.0)
+    least = 1 / np.trace(a, axis1=1, axis2=2)
+    return _Weights(
+        np.ascontiguousarray(mean[:, :, 0].T), np.ascontiguousarray(pairs.T), first, second, least
+    )
 
 
 def _tiles(x: Floats, theta: Theta) -> Floats:
-    """Standardised features led by a 1, padded with zeros to whole tiles: (tiles, 8, D)."""
+    """Standardised features led by a 1, padded with zeros to whole tiles: (tiles, D, 8)."""
     n, d = x.shape
     count = -(-n // _TILE)
-    out = np.zeros((count * _TILE, d + 1))
-    out[:n, 0] = 1.0
-    out[:n, 1:] = (x - theta.feature_mean) / theta.feature_scale
-    return out.reshape(count, _TILE, d + 1)
+    z = np.zeros((count * _TILE, d + 1))
+    z[:n, 0] = 1.0
+    z[:n, 1:] = (x - theta.feature_mean) / theta.feature_scale
+    return np.ascontiguousarray(z.reshape(count, _TILE, d + 1).transpose(0, 2, 1))

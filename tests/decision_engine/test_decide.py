@@ -13,6 +13,7 @@ from decision_engine.keys import customer_keys, decision_keys, streams, uniforms
 from decision_engine.policies import POLICIES
 from decision_engine.propensity import beta_parameters, floor_of_rows, propensities
 from decision_engine.replay import Records, replay, with_posterior
+from decision_engine.send_times import SendTimes
 from decision_engine.testing import ACTIONS, FEATURES, sample_case
 from decision_engine.types import Action, Catalog, Decisions, Family, Floats, Ints, Keys, Reason
 
@@ -148,7 +149,12 @@ def candidates(n: int, seed: int = 1) -> tuple[AgentPlan, Candidates]:
         group=rng.choice(np.array(["treatment", "random", "usual", "holdout"], dtype=object), n),
         reasons=np.where(case.eligible, Reason.ELIGIBLE, Reason.NO_CONSENT).astype(np.uint8),
         x=case.x,
-        send_at=np.tile(np.arange(len(ACTIONS)) * 3600.0, (n, 1)),
+        times=SendTimes(
+            np.tile([np.nan, *(np.arange(1, len(ACTIONS)) * 3600.0)], (n, 1)),
+            np.tile([-1, *range(1, len(ACTIONS))], (n, 1)),
+            np.ones(n, dtype=bool),
+            np.arange(len(ACTIONS)),
+        ),
         p_agent=rng.uniform(0.5, 1, n),
     )
     policies: dict[str, config.Policy] = {
@@ -162,9 +168,11 @@ def candidates(n: int, seed: int = 1) -> tuple[AgentPlan, Candidates]:
 
 def part(rows: Candidates, at: slice) -> Candidates:
     arrays = {
-        name: getattr(rows, name)[at] for name in Candidates.__dataclass_fields__ if name != "facts"
+        name: getattr(rows, name)[at]
+        for name in Candidates.__dataclass_fields__
+        if name not in ("facts", "times")
     }
-    return replace(rows, **arrays)
+    return replace(rows, times=rows.times.take(np.arange(len(rows.keys))[at]), **arrays)
 
 
 def test_groups_get_their_own_policy() -> None:
