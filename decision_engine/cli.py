@@ -371,17 +371,21 @@ def sandbox(port: int, directory: Path, webhooks: str | None) -> None:
 
 @main.command()
 @PROJECT
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8801, show_default=True, help="0 picks a free port.")
-def serve(folder: Path, port: int) -> None:
-    """Receive ESP webhooks into the durable log.
+def serve(folder: Path, host: str, port: int) -> None:
+    """Receive events and webhooks into the durable log, and decide when asked or triggered.
 
     \b
     Example:  nextmove serve --port 8801
     """
+    from decision_engine.service.logs import log_to_stderr
     from decision_engine.service.project import serve_project
 
     with reported_errors():
-        serve_project(open_workspace(folder), port=port)
+        workspace = open_workspace(folder)
+        log_to_stderr()
+        serve_project(workspace, host=host, port=port)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from connectors.errors import ConnectorError
 from connectors.inbound import VENDORS
 from decision_engine.service.app import MakePart, serve
 from decision_engine.service.ingest import Ingest
+from decision_engine.service.logs import log_to_stderr
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS
 from decision_engine.service.webhooks import Webhooks
 
@@ -46,6 +47,7 @@ def main() -> int:
     parts: list[MakePart] = [partial(Webhooks, secrets=secrets)]
     if write_key:
         parts.append(partial(Ingest, write_key=write_key))
+    log_to_stderr()
     try:
         serve(
             args.log,

@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -215,7 +216,7 @@ async def _serve(
         port=port,
         lifespan="off",
         access_log=False,
-        log_level="warning",
+        log_config=None,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
@@ -224,7 +225,13 @@ async def _serve(
         for part in parts:
             stack.push_async_callback(part.stop)
             await part.start()
-        await Server(config, ready).serve()
+        await Server(config, partial(_listening, ready)).serve()
+        _logger.info("ending")
+
+
+def _listening(ready: Callable[[str], None], url: str) -> None:
+    ready(url)
+    _logger.info("serving at %s", url)
 
 
 async def body_of(request: Request, limit: int) -> bytes | None:

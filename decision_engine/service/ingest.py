@@ -9,6 +9,9 @@ to any origin. Answers:
 - 400 not understood, or no item can be taken · 401 wrong key · 413 too large · 415 an encoding
   other than gzip: calling again with the same body is no use.
 - 503 the log cannot be written: call again.
+
+`GET /v1/projects/<write key>/settings` is what the browser and mobile libraries ask Segment's CDN
+for at their start: nowhere else but here are events to be sent.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,10 +46,11 @@ from decision_engine.service.tracking import (
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Content-Encoding, X-Retry-Count",
     "Access-Control-Max-Age": "86400",
 }
+_HOST = re.compile(r"[A-Za-z0-9.\-:\[\]]{1,255}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -88,11 +93,23 @@ class Ingest(Part):
     def routes(self) -> Sequence[BaseRoute]:
         """Each kind of call under its name and, but for import, under its first letter."""
         kinds = {kind: (kind, kind[0]) for kind in (*KINDS, BATCH)} | {IMPORT: (IMPORT,)}
-        return [
+        calls = [
             Route(f"/v1/{path}", self._route(kind), methods=["POST", "OPTIONS"])
             for kind, paths in kinds.items()
             for path in paths
         ]
+        return [*calls, Route("/v1/projects/{key}/settings", self.settings)]
+
+    async def settings(self, request: Request) -> Response:
+        """What a library needs to know to send its events here. 404 for another key."""
+        key = request.path_params["key"]
+        host = request.headers.get("host", "")
+        if not hmac.compare_digest(key.encode(), self._key) or not _HOST.fullmatch(host):
+            return Response(status_code=404, headers=CORS)
+        here = {"apiKey": key, "apiHost": f"{host}/v1", "protocol": request.url.scheme}
+        body = _encode({"integrations": {"Segment.io": here}})
+        headers = {**CORS, "Cache-Control": "no-store"}
+        return Response(body, headers=headers, media_type="application/json")
 
     def _route(self, kind: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:

@@ -21,12 +21,14 @@ TEXTS = {
     "/v1/decisions/{decision_id}": "A decision made here, with its reasons in words.",
     "/v1/hot_store": "Which store this is; filled by the delivery.",
     "/v1/hot_store/{table}": "Rows of profiles or policies; filled by the delivery.",
+    "/v1/projects/{key}/settings": "Where a library is to send events, as Segment's CDN says it.",
     "/webhooks/{vendor}": "What a vendor tells of its messages.",
     "/health": "Whether the log can be written.",
     "/ready": "Whether everything can be answered.",
     "/metrics": "Counts and times, for Prometheus.",
     "/openapi.json": "This description.",
 }
+OPEN = ("/health", "/ready", "/metrics", "/openapi.json", "/v1/projects/{key}/settings")
 TRACKING = "Segment's tracking API: the same body, answer and authentication."
 
 
@@ -76,7 +78,7 @@ def description(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _operation(found: Route, answer: Any) -> dict[str, Any]:
-    is_open = found.path in ("/health", "/ready", "/metrics", "/openapi.json")
+    is_open = found.path in OPEN
     return {
         "summary": TEXTS[found.path] if found.path in TEXTS else _tracking(found.path),
         "responses": {"200": {"description": "Done.", "content": _json(answer)}},

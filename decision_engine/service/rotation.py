@@ -106,9 +106,11 @@ class Rotation:
     async def _rotate(self) -> bool:
         self._is_signalled = False
         try:
-            await asyncio.to_thread(self._log.rotate)
+            closed = await asyncio.to_thread(self._log.rotate)
             self._request.unlink(missing_ok=True)
             self._since = None
+            if closed:
+                _logger.info("segment %s is closed", closed.name)
         except (OSError, LogError) as error:
             _logger.error("the segment cannot be closed: %s", error)
             return False

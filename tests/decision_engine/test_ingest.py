@@ -193,6 +193,16 @@ def test_browsers_may_call_from_anywhere(service: Service) -> None:
     assert refused.headers["Access-Control-Allow-Origin"] == "*"
 
 
+def test_where_libraries_are_told_to_send(service: Service) -> None:
+    reply = requests.get(f"{service.url}/v1/projects/{KEY}/settings", timeout=10)
+    host = service.url.removeprefix("http://")
+    here = {"apiKey": KEY, "apiHost": f"{host}/v1", "protocol": "http"}
+    assert reply.json() == {"integrations": {"Segment.io": here}}
+    assert reply.headers["Access-Control-Allow-Origin"] == "*"
+    other = requests.get(f"{service.url}/v1/projects/other/settings", timeout=10)
+    assert other.status_code == 404
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_segments_own_library(service: Service, new: Any, compressed: bool) -> None:
     failed: list[Any] = []
