@@ -20,6 +20,8 @@ from decision_engine.service.app import LogUnavailableError, Part, Receiver, bod
 from decision_engine.service.records import Webhook
 
 MAX_BODY = 1 << 20
+LONGEST = 2048
+"""Characters of an id, an address or a name."""
 
 
 class Webhooks(Part):
@@ -85,5 +87,13 @@ class Webhooks(Part):
 
 
 def _record(event: dict[str, Any]) -> Webhook:
-    times = {name: event[name].isoformat() for name in ("occurred_at", "received_at")}
-    return Webhook(**{**event, **times})
+    """Raises ValueError for a text that no column should hold."""
+    return Webhook(**{name: _plain(value) for name, value in event.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise ValueError("a text is too long")
+    return value.replace("\x00", "") if isinstance(value, str) else value

@@ -146,6 +146,14 @@ class TestAnswers:
         assert shared.post(vendor, body, headers).status_code == 400
         assert len(stored(shared.log)) == before
 
+    def test_texts_that_no_column_should_hold(self, shared: Running) -> None:
+        long, nul = opened(1), opened(2)
+        long["id"] = "x" * 2049
+        nul["id"] = "a\x00b"
+        assert shared.post("braze", {"events": [long]}, BRAZE).status_code == 400
+        assert shared.post("braze", {"events": [nul]}, BRAZE).status_code == 200
+        assert stored(shared.log)[-1]["event_id"] == "ab"
+
     def test_an_empty_batch_is_fine(self, shared: Running) -> None:
         reply = shared.post("braze", {"events": []}, BRAZE)
         assert (reply.status_code, reply.json()) == (200, {"accepted": 0})

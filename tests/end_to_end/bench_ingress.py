@@ -7,6 +7,7 @@ as the service's, without the network and without fsync.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import subprocess
 import sys
@@ -22,12 +23,15 @@ from decision_engine.scaffold import init
 from decision_engine.service.records import frame
 from decision_engine.service.tracking import parse
 from decision_engine.workspace import Workspace
+from tests.end_to_end.load_generator import closed_loop, post
+from tests.sandbox_process import running_server
 
 BATCH = 20
 START = datetime(2026, 3, 2)
+AUTHORIZATION = f"Authorization: Basic {base64.b64encode(b'key:').decode()}\r\n"
 
 
-def call(number: int) -> bytes:
+def call(number: int, batch: int = BATCH) -> bytes:
     """One batch of a browser."""
     items = [
         {
@@ -50,7 +54,7 @@ def call(number: int) -> bytes:
                 "timezone": "Europe/Berlin",
             },
         }
-        for i in range(BATCH)
+        for i in range(batch)
     ]
     return json.dumps({"batch": items, "sentAt": (START + timedelta(days=1)).isoformat()}).encode()
 
@@ -91,6 +95,20 @@ def measured(folder: Path) -> None:
     print(f"send boundary: {looked * 1000:.0f} ms CPU to look through them unloaded")
 
 
+def served(folder: Path, batch: int) -> str:
+    """Events through the running service, over sockets, fsynced: its CPU for each."""
+    bodies = [call(number, batch) for number in range(1000)]
+    calls = [post("/v1/batch", body, AUTHORIZATION) for body in bodies]
+    arguments = ["--port", "0", "--log", str(folder / f"log{batch}")]
+    env = {"NEXTMOVE_WRITE_KEY": "key"}
+    with running_server("decision_engine.service", arguments, env) as (url, process):
+        load = closed_loop(url, process.pid, lambda i: calls[i % len(calls)], 32, 5.0)
+    return (
+        f"service, {batch} events a call: {load.cpu_micros / batch:.0f} us CPU an event,"
+        f" {load.rate * batch:,.0f} events/s, {load.failures} failures"
+    )
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,6 +126,8 @@ def main() -> None:
         print(f"parse: {arguments.events / seconds:,.0f} events a CPU second")
         size = sum(p.stat().st_size for p in workspace.inbound_log.glob("*.log"))
         print(f"log: {size >> 20} MiB, {size // arguments.events} bytes an event", flush=True)
+        for batch in (1, BATCH):
+            print(served(Path(name), batch), flush=True)
         command = [sys.executable, "-m", "tests.end_to_end.bench_ingress", "--load", str(folder)]
         subprocess.run(command, check=True)
 
