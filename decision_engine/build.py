@@ -19,6 +19,7 @@ import pyarrow as pa
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from decision_engine.config import hours
+from decision_engine.confirmed import OUTBOXES
 from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
@@ -63,12 +64,20 @@ def build(
             write_agent_outcomes(workspace, warehouse)
         arguments = [command, *_common_arguments(workspace, as_of)]
         arguments += ["--select", select] if select else []
+        unread = unread_outboxes(workspace)
+        arguments += ["--exclude", *unread] if unread else []
         # Unit tests are for the models' authors; a company runs the tests of its data.
         arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
         manifest = prepare(workspace, as_of)
         with _environment(workspace):
             results = _invoke(manifest, arguments, progress)
     return _totals(results)
+
+
+def unread_outboxes(workspace: Workspace) -> list[str]:
+    """The outboxes of destinations that the project does not have: nobody would read them."""
+    kinds = {d.kind for d in workspace.project.destinations.values()}
+    return [f"outbox_{kind}__*" for kind in OUTBOXES if kind not in kinds]
 
 
 def missing_sources(workspace: Workspace, warehouse: Warehouse) -> list[str]:

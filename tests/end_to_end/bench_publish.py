@@ -69,8 +69,7 @@ def main() -> int:
 def make_project(folder: Path, customers: int) -> Workspace:
     init(folder, "bench", salt="salt-of-the-bench-0123")
     path = folder / "nextmove.yml"
-    text = path.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}")
-    path.write_text(text if "\nservice:" in text else text + "\nservice: {}\n")
+    path.write_text(path.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}"))
     create_warehouse(folder / "warehouse.duckdb")
     fill(folder / "warehouse.duckdb", customers, 0)
     return Workspace.open(folder)
@@ -94,10 +93,11 @@ def published(what: str, workspace: Workspace, url: str, pid: int, now: datetime
     if run.stopped:
         raise run.stopped
     rows = run.totals["profiles"]
-    each = 1e6 * (ours + theirs) / max(rows["accepted"], 1)
+    each = 1e6 * (ours + theirs) / (rows["accepted"] or 1)
     print(
         f"{what}: {rows['accepted']:,} of {rows['extracted']:,} rows in {wall:.1f} s; CPU deliver"
-        f" {ours:.1f} s, service {theirs:.1f} s, together {each:.0f} us a row",
+        f" {ours:.1f} s, service {theirs:.1f} s"
+        + (f", together {each:.0f} us a row" if rows["accepted"] else ""),
         flush=True,
     )
     return each

@@ -16,6 +16,7 @@ from connectors.calls import Target, connected
 from connectors.destinations import DESTINATIONS
 from connectors.errors import UnavailableError
 from connectors.limits import Limiter
+from decision_engine.build import build
 from decision_engine.delivery import open_delivery
 from decision_engine.errors import StepError
 from decision_engine.outbox import OutboxSync
@@ -27,6 +28,7 @@ from decision_engine.state import load
 from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import CUSTOMERS, midnight
+from tests.end_to_end.storm import KEYS
 from tests.hot_service import API_KEY, HotService, hot_service
 
 NOW = midnight(0)
@@ -34,7 +36,7 @@ PROFILES = "nextmove.outbox_hot_store__profiles"
 HOT_STORE = """
   hot:
     kind: hot_store
-    url: URL
+    url: http://127.0.0.1:1/
     api_key_env: NEXTMOVE_API_KEY
 """
 
@@ -46,15 +48,33 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HotServ
         yield running
 
 
-@pytest.fixture
-def workspace(project: Path, service: HotService) -> Workspace:
-    """The built project with the service among its destinations, and a prior for each agent."""
-    path = project / "nextmove.yml"
-    hot = HOT_STORE.replace("URL", service.url)
-    path.write_text(path.read_text().replace("\ndestinations:\n", f"\ndestinations:{hot}"))
-    opened = Workspace.open(project)
+@pytest.fixture(scope="module")
+def hot_built(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built project with a hot store among its destinations; not to be changed."""
+    folder = tmp_path_factory.mktemp("hot") / "project"
+    shutil.copytree(built, folder)
+    path = folder / "nextmove.yml"
+    path.write_text(path.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}"))
+    opened = Workspace.open(folder)
+    build(
+        opened, NOW, command="run", select="outbox_hot_store__profiles outbox_hot_store__policies"
+    )
     learn_all(opened, NOW)
-    return opened
+    return folder
+
+
+@pytest.fixture
+def workspace(
+    hot_built: Path, service: HotService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
+    """A copy of that, pointed at the running service; each agent has its prior."""
+    for name, key in KEYS.items():
+        monkeypatch.setenv(name, key)
+    folder = tmp_path / "project"
+    shutil.copytree(hot_built, folder)
+    path = folder / "nextmove.yml"
+    path.write_text(path.read_text().replace("http://127.0.0.1:1/", service.url))
+    return Workspace.open(folder)
 
 
 def sync(workspace: Workspace, post: Any = None) -> OutboxSync:
