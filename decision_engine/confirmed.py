@@ -101,9 +101,9 @@ class Confirmed:
 
     def waiting(self) -> int:
         """How many rows of the outbox differ from what the destination has confirmed."""
-        exists = self.warehouse.columns(self.table) is not None
-        query = f"({self.changes()}) as changed" if exists else self.model
-        return int(self.warehouse.rows(f"select count(*) from {query}")[0][0])
+        self.prepare()
+        query = f"select count(*) from ({self.changes()}) as changed"
+        return int(self.warehouse.rows(query)[0][0])
 
     def keep(self, rows: pa.Table, instance: str | None) -> None:
         """Note rows of the outbox as confirmed."""

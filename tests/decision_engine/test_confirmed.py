@@ -1,0 +1,113 @@
+"""What differs between an outbox and what its destination has confirmed, in each warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from connectors.base import Warehouse
+from connectors.warehouses.duckdb import DuckDB
+from connectors.warehouses.postgres import Postgres
+from decision_engine.confirmed import Confirmed, Outbox
+from tests.postgres_server import SUPERUSER, PostgresServer, running_postgres
+
+COLUMNS = {"key": pa.string(), "tier": pa.string(), "step": pa.int32(), "as_of": pa.int64()}
+MODEL, TABLE = "nextmove.outbox_a__b", "nextmove_engine.confirmed_a__b"
+SCHEMA_OF = "nextmove_engine.runs"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
+    opened: Warehouse
+    if request.param == "duckdb":
+        opened = DuckDB(tmp_path / "warehouse.duckdb")
+    else:
+        server: PostgresServer = request.getfixturevalue("server")
+        folder, database = str(server.socket_folder), server.new_database()
+        opened = Postgres(host=folder, database=database, user=SUPERUSER)
+    yield opened
+    opened.close()
+
+
+def rows(*given: tuple[Any, ...], columns: dict[str, pa.DataType] = COLUMNS) -> pa.Table:
+    named = [dict(zip(columns, row, strict=True)) for row in given]
+    return pa.Table.from_pylist(named, schema=pa.schema(columns))
+
+
+def set_outbox(warehouse: Warehouse, *given: tuple[Any, ...]) -> None:
+    warehouse.ensure(MODEL, pa.schema(COLUMNS))
+    warehouse.rows(f"delete from {MODEL}")
+    warehouse.append(MODEL, rows(*given))
+
+
+def changed(confirmed: Confirmed) -> dict[str, set[str]]:
+    """Key to the columns that count as changed."""
+    found = [r for b in confirmed.warehouse.query(confirmed.changes()) for r in b.to_pylist()]
+    flags = [c for c in COLUMNS if c != "key"]
+    return {row["key"]: {c for c in flags if row[f"changed_{c}"]} for row in found}
+
+
+def vanished(confirmed: Confirmed) -> list[str]:
+    confirmed.mark_vanished()
+    batches = confirmed.warehouse.query(confirmed.vanished())
+    return [row["key"] for batch in batches for row in batch.to_pylist()]
+
+
+def test_a_mirror_from_its_first_row_to_its_last(warehouse: Warehouse) -> None:
+    mirror = Outbox("b", is_mirror=True, quiet=("as_of",))
+    confirmed = Confirmed(warehouse, mirror, MODEL, TABLE)
+    set_outbox(warehouse, ("a", "gold", 1, 10), ("b", None, None, 10), ("c", "gold", 1, 10))
+    warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
+    assert confirmed.waiting() == 3
+    confirmed.prepare()
+    confirmed.prepare()
+    # A new row is whole, its NULLs too.
+    assert changed(confirmed) == {key: {"tier", "step", "as_of"} for key in "abc"}
+    confirmed.keep(rows(("a", "gold", 1, 10), ("b", None, None, 10), ("c", "gold", 1, 10)), "one")
+    assert (changed(confirmed), vanished(confirmed)) == ({}, [])
+
+    # Time alone is no reason, but goes along with one.
+    set_outbox(warehouse, ("a", "gold", 1, 11), ("b", "gold", None, 11), ("c", None, 1, 11))
+    assert changed(confirmed) == {"b": {"tier", "as_of"}, "c": {"tier", "as_of"}}
+    assert confirmed.waiting() == 2
+    confirmed.forget(["b"])
+    assert changed(confirmed)["b"] == {"tier", "step", "as_of"}
+
+    # Who vanished is removed, and is new when they come back before that was noted.
+    set_outbox(warehouse, ("a", "gold", 1, 11), ("b", "gold", None, 11))
+    assert vanished(confirmed) == ["c"]
+    assert vanished(confirmed) == ["c"]
+    set_outbox(warehouse, ("a", "gold", 1, 11), ("c", "gold", 1, 10))
+    assert changed(confirmed) == {"c": {"tier", "step", "as_of"}}
+    assert vanished(confirmed) == []
+    confirmed.keep(rows(("c", "gold", 1, 10)), "one")
+    assert changed(confirmed) == {}
+
+    # Nothing is removed for an outbox without rows; what another store confirmed does not count.
+    set_outbox(warehouse)
+    assert vanished(confirmed) == []
+    set_outbox(warehouse, ("a", "gold", 1, 11))
+    confirmed.forget_others("two")
+    assert set(changed(confirmed)) == {"a"}
+
+
+def test_a_vendor_gets_what_changed_and_loses_nobody(warehouse: Warehouse) -> None:
+    confirmed = Confirmed(warehouse, Outbox("b"), MODEL, TABLE)
+    warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
+    set_outbox(warehouse, ("a", "gold", None, 10))
+    confirmed.prepare()
+    assert changed(confirmed) == {"a": {"tier", "as_of"}}
+    confirmed.keep(rows(("a", "gold", None, 10)), None)
+    assert changed(confirmed) == {}
+    set_outbox(warehouse, ("a", None, None, 10))
+    assert changed(confirmed) == {"a": {"tier"}}
