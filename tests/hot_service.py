@@ -21,6 +21,15 @@ from decision_engine.service.store import HotStore
 API_KEY = "the-key-of-the-service"
 
 
+def with_hot_store(project: Path, url: str) -> None:
+    """Uncomment the hot store in a new project's file, at this address."""
+    path = project / "nextmove.yml"
+    text = path.read_text()
+    block = text[text.index("  # hot_store:") : text.index("\n# The hot path, `nextmove serve`")]
+    active = block.replace("  # ", "  ").replace("http://127.0.0.1:8801", url)
+    path.write_text(text.replace(block, active))
+
+
 @dataclass(frozen=True)
 class HotService:
     """Where it listens, and the store it fills."""

@@ -26,6 +26,7 @@ from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
 from tests.dbt_project.synthetic import fill
 from tests.dbt_project.warehouse import AS_OF, create_warehouse
+from tests.hot_service import with_hot_store
 from tests.sandbox_process import running_server
 
 LIMIT_US = 600.0
@@ -35,12 +36,6 @@ KEYS = {
     "BRAZE_WEBHOOK_KEY": "not-used",
     "ITERABLE_WEBHOOK_KEY": "not-used",
 }
-HOT_STORE = """
-  hot_store:
-    kind: hot_store
-    url: http://127.0.0.1:8801
-    api_key_env: NEXTMOVE_API_KEY
-"""
 
 
 def main() -> int:
@@ -68,8 +63,7 @@ def main() -> int:
 
 def make_project(folder: Path, customers: int) -> Workspace:
     init(folder, "bench", salt="salt-of-the-bench-0123")
-    path = folder / "nextmove.yml"
-    path.write_text(path.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}"))
+    with_hot_store(folder, "http://127.0.0.1:1")
     create_warehouse(folder / "warehouse.duckdb")
     fill(folder / "warehouse.duckdb", customers, 0)
     return Workspace.open(folder)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from decision_engine.build import build
+from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import make_project, midnight
 from tests.end_to_end.storm import KEYS
+from tests.hot_service import with_hot_store
 from tests.sandbox_process import Sandbox, running_sandbox
 
 
@@ -24,10 +26,17 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Path:
-    """A project whose profiles are built as of the first midnight; not to be changed."""
+    """A project whose profiles are built as of the first midnight; not to be changed.
+
+    The hot store's outboxes too, although it is not among the destinations.
+    """
     folder = tmp_path_factory.mktemp("built") / "project"
-    workspace = make_project(folder, sandbox.url)
-    build(workspace, midnight(0), command="run")
+    make_project(folder, sandbox.url)
+    path = folder / "nextmove.yml"
+    text = path.read_text()
+    with_hot_store(folder, "http://127.0.0.1:1")
+    build(Workspace.open(folder), midnight(0), command="run")
+    path.write_text(text)
     return folder
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from connectors.calls import Target, connected
 from connectors.destinations import DESTINATIONS
 from connectors.errors import UnavailableError
 from connectors.limits import Limiter
-from decision_engine.build import build
 from decision_engine.delivery import open_delivery
 from decision_engine.errors import StepError
 from decision_engine.outbox import OutboxSync
@@ -25,20 +25,13 @@ from decision_engine.service.live import Person, past_of
 from decision_engine.service.people import Profile
 from decision_engine.service.store import HotStore
 from decision_engine.state import load
-from decision_engine.training import learn_all
+from decision_engine.training import learn_all, store
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import CUSTOMERS, midnight
-from tests.end_to_end.storm import KEYS
-from tests.hot_service import API_KEY, HotService, hot_service
+from tests.hot_service import API_KEY, HotService, hot_service, with_hot_store
 
 NOW = midnight(0)
 PROFILES = "nextmove.outbox_hot_store__profiles"
-HOT_STORE = """
-  hot:
-    kind: hot_store
-    url: http://127.0.0.1:1/
-    api_key_env: NEXTMOVE_API_KEY
-"""
 
 
 @pytest.fixture
@@ -48,45 +41,25 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HotServ
         yield running
 
 
-@pytest.fixture(scope="module")
-def hot_built(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built project with a hot store among its destinations; not to be changed."""
-    folder = tmp_path_factory.mktemp("hot") / "project"
-    shutil.copytree(built, folder)
-    path = folder / "nextmove.yml"
-    path.write_text(path.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}"))
-    opened = Workspace.open(folder)
-    build(
-        opened, NOW, command="run", select="outbox_hot_store__profiles outbox_hot_store__policies"
-    )
-    learn_all(opened, NOW)
-    return folder
-
-
 @pytest.fixture
-def workspace(
-    hot_built: Path, service: HotService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Workspace:
-    """A copy of that, pointed at the running service; each agent has its prior."""
-    for name, key in KEYS.items():
-        monkeypatch.setenv(name, key)
-    folder = tmp_path / "project"
-    shutil.copytree(hot_built, folder)
-    path = folder / "nextmove.yml"
-    path.write_text(path.read_text().replace("http://127.0.0.1:1/", service.url))
-    return Workspace.open(folder)
+def workspace(project: Path, service: HotService) -> Workspace:
+    """The built project with the service among its destinations; each agent has its prior."""
+    with_hot_store(project, service.url)
+    opened = Workspace.open(project)
+    learn_all(opened, NOW)
+    return opened
 
 
 def sync(workspace: Workspace, post: Any = None) -> OutboxSync:
     """One run for the hot store alone."""
-    url = workspace.project.destinations["hot"].url
+    url = workspace.project.destinations["hot_store"].url
     with (
         connected(DESTINATIONS["hot_store"], url, API_KEY) as target,
         workspace.warehouse() as warehouse,
     ):
         through = Target(target.destination, post(target.post)) if post else target
         limiter = Limiter(sleep=lambda _: None)
-        run = OutboxSync(workspace, warehouse, "hot", through, NOW, limiter)
+        run = OutboxSync(workspace, warehouse, "hot_store", through, NOW, limiter)
         run.run()
     return run
 
@@ -140,12 +113,19 @@ def test_a_delivery_fills_the_store_and_the_next_one_sends_what_changed(
         streams = delivery.deliver(NOW)["streams"]
         n = len(table(workspace, PROFILES))
         assert n >= CUSTOMERS
-        assert streams["hot profiles"]["accepted"] == streams["hot profiles"]["extracted"] == n
-        assert streams["hot policies"]["accepted"] == len(workspace.agents)
+        assert (
+            streams["hot_store profiles"]["accepted"]
+            == streams["hot_store profiles"]["extracted"]
+            == n
+        )
+        assert streams["hot_store policies"]["accepted"] == len(workspace.agents)
         check_same(workspace, service.store)
         assert service.store.as_of == int(NOW.replace(tzinfo=UTC).timestamp() * 1e6)
         again = delivery.deliver(NOW)["streams"]
-        assert (again["hot profiles"]["extracted"], again["hot policies"]["extracted"]) == (0, 0)
+        assert (
+            again["hot_store profiles"]["extracted"],
+            again["hot_store policies"]["extracted"],
+        ) == (0, 0)
     ids = sorted(table(workspace, PROFILES))
     change(
         workspace,
@@ -305,7 +285,7 @@ def test_a_service_that_is_down_does_not_hold_up_the_rest(
         with pytest.raises(StepError, match=r"nextmove serve"):
             delivery.deliver(NOW)
     assert sum(r["destination"] == "braze" for r in receipts(workspace)) > CUSTOMERS / 4
-    assert not [r for r in receipts(workspace) if r["destination"] == "hot"]
+    assert not [r for r in receipts(workspace) if r["destination"] == "hot_store"]
 
 
 def receipts(workspace: Workspace) -> list[dict[str, Any]]:
@@ -319,18 +299,13 @@ def test_what_is_learned_goes_out_and_an_agent_that_is_gone_is_removed(
 ) -> None:
     sync(workspace)
     (gone, changed, *_) = sorted(workspace.agents)
-    table_name, other = workspace.engine("policy_states"), workspace.engine("agent_outcomes")
     state = load(service.store.policies()[changed].state)
-    change(workspace, f"delete from {other} where agent = '{gone}'")
+    outcomes = workspace.engine("agent_outcomes")
+    change(workspace, f"delete from {outcomes} where agent = '{gone}'")
+    learned = replace(state, as_of=1.0)
     with workspace.warehouse() as warehouse:
-        from dataclasses import replace
-
-        from decision_engine.training import store as store_state
-
-        learned = replace(state, as_of=1.0)
-        store_state(workspace, warehouse, learned, datetime(2026, 3, 2), [])
+        store(workspace, warehouse, learned, NOW, [])
     totals = sync(workspace).totals["policies"]
     assert (totals["accepted"], totals["rejected"]) == (2, 0)
     assert service.store.policies()[changed].version == learned.version
     assert gone not in service.store.policies()
-    assert table_name
