@@ -1,8 +1,8 @@
 """`nextmove demo`: a simulated market lives through weeks of the real loop.
 
-Everything between the two is real: raw tables, dbt, HTTP deliveries to the vendor
-sandbox, webhooks back into the receiver. The simulated people only ever see the
-messages that the sandbox delivered to them.
+Everything between the two is real: raw tables, events tracked over HTTP, dbt, decisions by
+the day and at once, HTTP deliveries to the vendor sandbox, webhooks back into the service.
+The simulated people only ever see the messages that the sandbox delivered to them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from decision_engine.build import build
 from decision_engine.delivery import Delivery, open_delivery
+from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
 from decision_engine.inbound import load_log
 from decision_engine.loop import run
 from decision_engine.market import Market
+from decision_engine.market.tracker import Tracker
 from decision_engine.market.truth import Truth
-from decision_engine.report import DemoReport, collect, render, save_picture
+from decision_engine.picture import save_picture
+from decision_engine.report import DemoReport, collect, render
 from decision_engine.scaffold import init
 from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
@@ -51,13 +54,26 @@ KEYS = {
     "BRAZE_WEBHOOK_KEY": "SANDBOX_BRAZE_WEBHOOK_TOKEN",
     "ITERABLE_WEBHOOK_KEY": "SANDBOX_ITERABLE_WEBHOOK_TOKEN",
 }
+WRITE_KEY, API_KEY = "NEXTMOVE_WRITE_KEY", "NEXTMOVE_API_KEY"
+
+SANDBOX_URL, SERVICE_URL = "http://127.0.0.1:8800", "http://127.0.0.1:8801"
+"""Where a new project looks for them; the demo's own run elsewhere."""
+
+HOT_STORE = f"""
+  hot_store:
+    kind: hot_store
+    url: {SERVICE_URL}
+    api_key_env: {API_KEY}
+"""
+SERVICE = "\nservice: {}\n"
 
 
 @dataclass
 class World:
-    """The market, the sandbox its people read, and what is still to happen."""
+    """The market, who tracks it, the sandbox its people read, and what is still to happen."""
 
     market: Market
+    tracker: Tracker
     sandbox: str
     ledger_position: int = 0
     pending: list[dict[str, Any]] = field(default_factory=list)
@@ -108,15 +124,20 @@ def run_demo(
     clear(folder)
     with ExitStack() as stack:
         stack.enter_context(demo_environment())
-        receiver = stack.enter_context(service(folder, "decision_engine.service"))
-        sandbox = stack.enter_context(service(folder, "connectors.sandbox", "--webhooks", receiver))
-        workspace = make_project(folder, sandbox, seed)
+        make_project(folder, seed)
+        receiver = stack.enter_context(service("decision_engine.market.service", folder))
+        state = folder / ".nextmove" / "sandbox"
+        vendors = ("--dir", state, "--webhooks", receiver)
+        sandbox = stack.enter_context(service("connectors.sandbox", *vendors))
+        workspace = connect_project(folder, sandbox, receiver)
+        tracker = stack.enter_context(Tracker(receiver, os.environ[WRITE_KEY]))
         incentives = {i.incentive: i.cost_cents / 100 for i in workspace.project.incentives}
         market = Market(customers, seed, START, effect=effect, incentives=incentives)
-        world = World(market, sandbox)
+        world = World(market, tracker, sandbox)
         truth = Truth(market, workspace)
         live(workspace, world, truth, days, console)
-        report = collect(workspace, truth, world.seconds, time.perf_counter() - started)
+        total = time.perf_counter() - started
+        report = collect(workspace, truth, tracker.metrics(), {**world.seconds, "total": total})
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=2))
     save_picture(report, folder / "report.png")
     if as_json:
@@ -146,7 +167,11 @@ def live(workspace: Workspace, world: World, truth: Truth, days: int, console: C
 
 
 def live_day(workspace: Workspace, world: World, truth: Truth, delivery: Delivery, day: int) -> str:
-    """One day: a round at midnight UTC, sends through the day, what people did, new raw rows."""
+    """One day: a round at midnight UTC, sends through the day, then what people did.
+
+    Some of that calls for a decision at once. People get those messages when the day's rows are
+    written, so what comes of them is in the rows of the next day.
+    """
     now, tomorrow = midnight(day), midnight(day + 1)
     world.set_clock(now)
     totals = run(workspace, now, quick=day > 0, delivery=delivery, seconds=world.seconds)
@@ -154,14 +179,33 @@ def live_day(workspace: Workspace, world: World, truth: Truth, delivery: Deliver
         truth.observe(now)
     with world.timed("deliver"):
         sent = send_through_the_day(workspace, world, delivery, now, tomorrow)
+    react(world, tomorrow)
+    called_for = live_on(workspace, world, day)
+    with world.timed("deliver"):
+        delivery.dispatch(EVENTS, now)
+        sent += send_through_the_day(workspace, world, delivery, now, tomorrow)
+    react(world, tomorrow)
+    decided = sum(a["decisions"] for a in totals["decide"]["agents"].values())
+    return f"{decided + called_for:,} decisions, {sent:,} sends"
+
+
+def react(world: World, end: datetime) -> None:
+    """People read their messages; what they do with them by `end` comes back."""
     with world.timed("market"):
         world.read_messages()
     with world.timed("webhooks"):
-        world.react_until(tomorrow)
+        world.react_until(end)
+
+
+def live_on(workspace: Workspace, world: World, day: int) -> int:
+    """What the company's tools have of a day; how many decisions its events called for."""
     with world.timed("market"):
-        append_raw(workspace, world.market.day(day))
-    decided = sum(a["decisions"] for a in totals["decide"]["agents"].values())
-    return f"{decided:,} decisions, {sent:,} sends"
+        tables = world.market.day(day)
+        events = tables.pop("segment_events")
+        append_raw(workspace, tables)
+    with world.timed("events"):
+        world.tracker.send(events)
+        return load_log(workspace)["decisions"]
 
 
 def send_through_the_day(
@@ -192,20 +236,30 @@ def append_raw(workspace: Workspace, tables: Mapping[str, Any]) -> None:
             warehouse.append(f"{schema}.{name}", rows)
 
 
-def make_project(folder: Path, sandbox: str, seed: int) -> Workspace:
-    """A project as `nextmove init` writes it, pointed at the running sandbox."""
+def make_project(folder: Path, seed: int) -> None:
+    """A project as `nextmove init` writes it, with the hot path turned on."""
     init(folder, "demo", salt=f"demo-salt-of-seed-{seed:08d}")
     config = folder / "nextmove.yml"
-    config.write_text(config.read_text().replace("http://127.0.0.1:8800", sandbox))
+    text = config.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}")
+    config.write_text(text + SERVICE)
+
+
+def connect_project(folder: Path, sandbox: str, receiver: str) -> Workspace:
+    """Point the project at the running sandbox and at its own running service."""
+    config = folder / "nextmove.yml"
+    text = config.read_text().replace(SANDBOX_URL, sandbox).replace(SERVICE_URL, receiver)
+    config.write_text(text)
     return Workspace.open(folder)
 
 
 @contextmanager
 def demo_environment() -> Iterator[None]:
-    """Keys that only this run's sandbox and receiver know."""
+    """Keys that only this run's sandbox and service know."""
     before = dict(os.environ)
     for name, at_sandbox in KEYS.items():
         os.environ[name] = os.environ[at_sandbox] = secrets.token_urlsafe(24)
+    for name in (WRITE_KEY, API_KEY):
+        os.environ[name] = secrets.token_urlsafe(24)
     try:
         yield
     finally:
@@ -214,14 +268,10 @@ def demo_environment() -> Iterator[None]:
 
 
 @contextmanager
-def service(folder: Path, module: str, *arguments: str) -> Iterator[str]:
+def service(module: str, *arguments: str | Path) -> Iterator[str]:
     """A server of ours in a process of its own; its base URL."""
-    state = {
-        "decision_engine.service": ("--log", str(folder / ".nextmove" / "inbound")),
-        "connectors.sandbox": ("--dir", str(folder / ".nextmove" / "sandbox")),
-    }[module]
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "--port", "0", *state, *arguments], stdout=subprocess.PIPE
+        [sys.executable, "-m", module, "--port", "0", *map(str, arguments)], stdout=subprocess.PIPE
     )
     try:
         line = process.stdout.readline() if process.stdout else b""

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from connectors.base import Warehouse
 from decision_engine.audit import explain_decision
+from decision_engine.epochs import EVENTS
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.lift import Group, Lift, lift, mean_interval
 from decision_engine.market.truth import Truth
@@ -24,6 +26,7 @@ from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 
 TREATMENT, HOLDOUT = "treatment", "holdout"
+LATENCY = "nextmove_event_to_decision_seconds"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class DemoReport:
     sends_by_channel: dict[str, dict[str, int]]
     deliveries: dict[str, int]
     blocked: dict[str, int]
+    hot_path: dict[str, int]
+    latency_ms: dict[str, float | None]
     reward_by_group: dict[str, dict[str, float]]
     lift: dict[str, dict[str, float]]
     verdict: str
@@ -51,9 +56,12 @@ class DemoReport:
 
 
 def collect(
-    workspace: Workspace, truth: Truth, seconds: dict[str, float], total: float
+    workspace: Workspace, truth: Truth, measured: Mapping[str, float], seconds: dict[str, float]
 ) -> DemoReport:
-    """Read the report off the warehouse, and the gap off the simulation's own truth."""
+    """Read the report off the warehouse, and the gap off the simulation's own truth.
+
+    `measured` are the service's metrics, and `seconds` where the time went with its `total`.
+    """
     with workspace.warehouse() as warehouse:
         groups = rewards_by_group(workspace, warehouse)
         lifts = {g: lift(groups[TREATMENT], groups[g]) for g in groups if g != TREATMENT}
@@ -71,7 +79,8 @@ def collect(
         random_share_by_week=[a.share for a in truth.by_week("random")],
         explained=explained,
         decision_id=decision_id,
-        seconds={**seconds, "total": total},
+        latency_ms=latency(measured),
+        seconds=seconds,
     )
 
 
@@ -90,7 +99,8 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
     """Customers, decisions, sends by channel and status, and what the guardrails blocked."""
     decisions, receipts = workspace.engine("decisions"), workspace.engine("receipts")
     customers, days, decided = warehouse.rows(
-        f"select count(distinct customer_id), count(distinct slot), count(*) from {decisions}"
+        "select count(distinct customer_id), count(distinct cast(decided_at as date)), count(*)"
+        f" from {decisions}"
     )[0]
     by_channel: dict[str, dict[str, int]] = {}
     for channel, status, n in warehouse.rows(
@@ -109,7 +119,37 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
         "sends_by_channel": by_channel,
         "deliveries": deliveries,
         "blocked": blocked(workspace, warehouse),
+        "hot_path": hot_path(workspace, warehouse),
     }
+
+
+def hot_path(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
+    """Events taken in, decisions that they called for, and messages accepted of those."""
+    decisions = (
+        f"{workspace.engine('decisions')} d join {workspace.engine('epochs')} e"
+        f" on e.epoch_id = d.epoch_id and e.slot = '{EVENTS}'"
+    )
+    queries = {
+        "events": f"select count(*) from {workspace.engine('tracked_events')}",
+        "decisions": f"select count(*) from {decisions}",
+        "sends": f"select count(*) from {decisions} join {workspace.engine('receipts')} r"
+        " on r.decision_id = d.decision_id and r.status = 'accepted'",
+    }
+    return {name: warehouse.rows(query)[0][0] for name, query in queries.items()}
+
+
+def latency(measured: Mapping[str, float]) -> dict[str, float | None]:
+    """Milliseconds from an event to the decision it called for: bounds of the median and p99."""
+    return {"p50": bound_ms(measured, LATENCY, 0.5), "p99": bound_ms(measured, LATENCY, 0.99)}
+
+
+def bound_ms(measured: Mapping[str, float], histogram: str, share: float) -> float | None:
+    """The smallest bound of a histogram that keeps this share of its values; None for no bound."""
+    start, end = f'{histogram}_bucket{{le="', '"}'
+    buckets = {k[len(start) : -len(end)]: n for k, n in measured.items() if k.startswith(start)}
+    total = buckets.pop("+Inf", 0)
+    kept = [float(le) for le, n in buckets.items() if total and n >= share * total]
+    return 1000 * min(kept) if kept else None
 
 
 def blocked(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
@@ -125,10 +165,12 @@ def blocked(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
 def interesting_decision(workspace: Workspace, warehouse: Warehouse) -> str:
     """A recent treated send with something blocked: the one worth reading about."""
     found = warehouse.rows(
-        f"select decision_id from {workspace.engine('decisions')} where group_name = ? and"
-        " action <> 'no_action' and n_eligible < n_actions"
-        " order by slot desc, p_action desc, decision_id limit 1",
-        [TREATMENT],
+        f"select d.decision_id from {workspace.engine('decisions')} d"
+        f" join {workspace.engine('epochs')} e on e.epoch_id = d.epoch_id"
+        " where e.slot <> ? and d.group_name = ? and d.action <> 'no_action'"
+        " and d.n_eligible < d.n_actions"
+        " order by d.slot desc, d.p_action desc, d.decision_id limit 1",
+        [EVENTS, TREATMENT],
     )
     return str(found[0][0]) if found else ""
 
@@ -159,6 +201,7 @@ def render(report: DemoReport, folder: Path) -> RenderableType:
         reward_table(report),
         f"{report.verdict}\n",
         gap_table(report),
+        hot_path_lines(report),
         f"[bold]One decision, explained[/bold]\n{report.explained}\n",
         time_line(report),
         "\n[bold]Where to look next[/bold]\n"
@@ -238,55 +281,24 @@ def percent(share: float) -> str:
     return "-" if share != share else f"{round(100 * share) + 0} %"
 
 
+def hot_path_lines(report: DemoReport) -> str:
+    """What events called for, and how fast it was decided."""
+    hot, took = report.hot_path, report.latency_ms
+    return (
+        "[bold]Decided at once[/bold]\n"
+        f"{hot['events']:,} events came in over HTTP and called for {hot['decisions']:,} decisions,"
+        f" {hot['sends']:,} of them a message.\n"
+        f"From an event to its decision, both on the disk: half {within(took['p50'])},"
+        f" 99 % {within(took['p99'])}.\n"
+    )
+
+
+def within(milliseconds: float | None) -> str:
+    """A bound in words."""
+    return "not measured" if milliseconds is None else f"within {milliseconds:g} ms"
+
+
 def time_line(report: DemoReport) -> str:
     """Where the seconds went."""
     parts = ", ".join(f"{k} {v:.0f}" for k, v in report.seconds.items() if k != "total")
     return f"Time: {report.seconds['total']:.0f} s ({parts})."
-
-
-def save_picture(report: DemoReport, path: Path) -> None:
-    """Three panels: learning by week, reward by group, sends by channel."""
-    # Costs half a second: only the report pays for it. Agg needs no screen.
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (learning, reward, sends) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    draw_learning(learning, report)
-    draw_reward(reward, report)
-    draw_sends(sends, report)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def draw_learning(axes: Any, report: DemoReport) -> None:
-    """The share of the gap, week by week."""
-    weeks = range(1, len(report.gap_share_by_week) + 1)
-    axes.plot(weeks, report.gap_share_by_week, marker="o", label="treatment")
-    random = report.random_share_by_week
-    axes.plot(range(1, len(random) + 1), random, marker="o", color="0.6", label="random")
-    axes.axhline(0, color="0.8", linewidth=1)
-    axes.set(xlabel="week", title="Share of the random-to-oracle gap", xticks=list(weeks))
-    axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
-    axes.legend(frameon=False)
-
-
-def draw_reward(axes: Any, report: DemoReport) -> None:
-    """Mean reward per customer with its interval."""
-    groups = list(report.reward_by_group)
-    for i, group in enumerate(groups):
-        m = report.reward_by_group[group]
-        error = [[m["value"] - m["low"]], [m["high"] - m["value"]]]
-        axes.errorbar([m["value"]], [i], xerr=error, fmt="o", capsize=4)
-    axes.set(title="Reward per customer, 95 % interval", yticks=range(len(groups)))
-    axes.set_yticklabels([g.replace("_", " ") for g in groups])
-    axes.set_ylim(-0.5, len(groups) - 0.5)
-
-
-def draw_sends(axes: Any, report: DemoReport) -> None:
-    """Accepted sends by channel."""
-    channels = list(report.sends_by_channel)
-    accepted = [report.sends_by_channel[c].get("accepted", 0) for c in channels]
-    axes.bar(channels, accepted)
-    axes.set(title="Accepted sends by channel")

@@ -63,7 +63,7 @@ class Truth:
         for batch in warehouse.query(
             f"select d.group_name, d.action, d.reasons, d.decided_at, c.email"
             f" from {decisions} d join {customers} c using (customer_id)"
-            f" where d.agent = ? and d.slot = ? and c.email is not null",
+            f" where d.agent = ? and d.slot = ? and c.email is not null order by d.decision_id",
             [agent, slot],
         ):
             yield batch.to_pydict()

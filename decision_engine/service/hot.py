@@ -276,6 +276,8 @@ class HotPath:
     def _consider(self, key: str, event: Event) -> None:
         """Leave a decision pending if the event calls for one."""
         if self._decider is None:
+            self._refresh()
+        if self._decider is None:
             return
         called = self._decider.called_by(event)
         if not called:

@@ -216,6 +216,21 @@ def test_a_decision_called_for_before_a_crash_is_made_after_it(
     assert len(decisions(tmp_path)) == 1
 
 
+def test_events_call_for_decisions_as_soon_as_policies_are_published(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def scene(hot: Hot) -> None:
+        assert hot.store.publish_profiles([PROFILE]) == [None]
+        for n in range(2):
+            await hot.send(page(n))
+        publish(hot.store, workspace)
+        await hot.send(page(2))
+        await hot.settle()
+
+    live(tmp_path, workspace, scene, is_published=False)
+    assert [row["slot"] for row in decisions(tmp_path)] == ["event:m2"]
+
+
 def test_a_pending_decision_outlives_a_flush(tmp_path: Path, workspace: Workspace) -> None:
     async def crash(hot: Hot) -> None:
         for n in range(3):

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pytest
+
+from decision_engine.demo import START
+from decision_engine.identifiers import clean_email, clean_phone
+from decision_engine.market import Market
+from decision_engine.report import bound_ms
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,14 +27,29 @@ def nextmove(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+def read(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """Rows of the demo's warehouse."""
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as warehouse:
+        return warehouse.execute(query).fetchall()
+
+
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def lived(lived_twice: list[tuple[Path, dict[str, Any]]]) -> tuple[Path, dict[str, Any]]:
     """A demo of a few days, and its report."""
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    size = ("--customers", "800", "--days", "5", "--seed", "11")
-    done = nextmove("demo", *size, "--dir", str(folder), "--json")
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
+    return lived_twice[0]
+
+
+@pytest.fixture(scope="module")
+def lived_twice(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[tuple[Path, dict[str, Any]]]:
+    """The same demo in two folders, side by side."""
+    folders = [tmp_path_factory.mktemp("demo") / "demo" for _ in range(2)]
+    size = ("--customers", "800", "--days", "5", "--seed", "11", "--json")
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda folder: nextmove("demo", *size, "--dir", str(folder)), folders))
+    assert [run.returncode for run in done] == [0, 0], done[0].stderr + done[1].stderr
+    return [(f, json.loads(run.stdout)) for f, run in zip(folders, done, strict=True)]
 
 
 def test_every_send_is_accounted_for(lived: tuple[Path, dict[str, Any]]) -> None:
@@ -76,3 +99,59 @@ def test_explain_by_prefix(lived: tuple[Path, dict[str, Any]]) -> None:
 
     assert told.returncode == 0, told.stderr
     assert " ".join(report["explained"].split()) == " ".join(told.stdout.split())
+
+
+def test_the_same_seed_gives_the_same_report(
+    lived_twice: list[tuple[Path, dict[str, Any]]],
+) -> None:
+    one, other = (
+        {name: part for name, part in report.items() if name not in ("seconds", "latency_ms")}
+        for _, report in lived_twice
+    )
+
+    assert json.dumps(one) == json.dumps(other)
+
+
+def test_events_called_for_decisions_that_were_sent(lived: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = lived
+    rows = read(
+        folder,
+        "select d.agent, d.slot, t.page_class, d.decided_at >= t.occurred_at"
+        " from nextmove_engine.decisions d join nextmove_engine.tracked_events t"
+        " on d.slot = 'event:' || t.message_id",
+    )
+
+    assert {(agent, page, later) for agent, _, page, later in rows} == {
+        ("price_page", "price", True)
+    }
+    assert len({slot for _, slot, _, _ in rows}) == len(rows) == report["hot_path"]["decisions"]
+    assert 0 < report["hot_path"]["sends"] <= report["hot_path"]["decisions"]
+    assert set(report["latency_ms"]) == {"p50", "p99"}
+
+
+def test_the_bound_that_keeps_a_share_of_a_histogram() -> None:
+    counts = {"0.01": 50.0, "0.1": 98.0, "+Inf": 100.0}
+    measured = {f'seconds_bucket{{le="{le}"}}': n for le, n in counts.items()}
+
+    assert bound_ms(measured, "seconds", 0.5) == 10
+    assert bound_ms(measured, "seconds", 0.51) == 100
+    assert bound_ms(measured, "seconds", 0.99) is None
+    assert bound_ms({}, "seconds", 0.5) is None
+
+
+def test_what_was_tracked_is_what_people_did(lived: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = lived
+    market = Market(800, 11, START)
+    market.reference()
+    meant = pa.concat_tables([market.day(day)["segment_events"] for day in range(5)])
+    columns = [name for name in meant.column_names if name != "received_at"]
+    tracked = read(folder, f"select {', '.join(columns)} from nextmove_engine.tracked_events")
+    # What messages caused comes on top; what people do of themselves is the same without any.
+    found = {row[0]: dict(zip(columns, row, strict=True)) for row in tracked}
+
+    assert len(found) == len(tracked) == report["hot_path"]["events"] > meant.num_rows > 3_000
+    for row in meant.select(columns).to_pylist():
+        row["email"] = clean_email(row["email"]) if row["email"] else None
+        row["phone"] = clean_phone(row["phone"]) if row["phone"] else None
+        assert found[row["message_id"]] == row
+    assert {row["type"] for row in found.values()} == {"identify", "page", "screen", "track"}
