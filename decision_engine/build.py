@@ -68,7 +68,7 @@ def build(
         arguments += ["--exclude", *unread] if unread else []
         # Unit tests are for the models' authors; a company runs the tests of its data.
         arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
-        manifest = prepare(workspace, as_of)
+        manifest = prepare(workspace)
         with _environment(workspace):
             results = _invoke(manifest, arguments, progress)
     return _totals(results)
@@ -110,10 +110,13 @@ def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
         warehouse.append(table, pa.Table.from_pylist(rows, schema=AGENT_OUTCOMES))
 
 
+ANY_MOMENT = datetime(2000, 1, 1)
+"""What dbt parses as of: it would parse anew each time if that changed. It runs as of now."""
+
 _manifests: dict[Path, Any] = {}
 
 
-def prepare(workspace: Workspace, as_of: datetime) -> Any:
+def prepare(workspace: Workspace) -> Any:
     """The parsed dbt project; parsed at the first call, then kept for the next ones."""
     # Importing dbt costs seconds: only the commands that need it pay.
     from dbt.cli.main import dbtRunner
@@ -122,7 +125,7 @@ def prepare(workspace: Workspace, as_of: datetime) -> Any:
     if folder not in _manifests:
         with _environment(workspace):
             _install_package(folder)
-            parsed = dbtRunner().invoke(["parse", *_common_arguments(workspace, as_of)])
+            parsed = dbtRunner().invoke(["parse", *_common_arguments(workspace, ANY_MOMENT)])
         if not parsed.success:
             raise StepError(f"dbt could not read the project: {parsed.exception}")
         _manifests[folder] = parsed.result

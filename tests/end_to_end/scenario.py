@@ -81,7 +81,7 @@ def child(workspace: Workspace, name: str) -> None:
 def serve(folder: Path) -> None:
     """Fork a child for each line; say its pid, then how it ended."""
     workspace = Workspace.open(folder)
-    prepare(workspace, midnight(0))
+    prepare(workspace)
     print("ready", flush=True)
     for line in sys.stdin:
         sys.stdout.flush()
