@@ -67,8 +67,8 @@ class Server(ABC):
         """Column name to type, in order; None when the table does not exist."""
 
     @abstractmethod
-    def staged(self, table: str, data: pa.Table) -> AbstractContextManager[tuple[str, str]]:
-        """`data` in a table of this session, and the select list that gives `table`'s types."""
+    def staged(self, table: str, data: pa.Table) -> AbstractContextManager[str]:
+        """`data` as a relation of this session, called `incoming`, with `table`'s types."""
 
     @abstractmethod
     def said(self, error: Exception) -> str | None:
@@ -96,8 +96,8 @@ class Server(ABC):
 
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:
         """Create the table (and its schema) if it is not there."""
-        space, name = table.split(".")
-        if name not in self._tables_in(space):
+        if not self.has(table):
+            space, name = table.split(".")
             for statement in self.creation(space, name, schema, key):
                 with self.told():
                     self._alchemy.execute(statement)
@@ -132,8 +132,8 @@ class Server(ABC):
         """Insert rows by column name; the number inserted."""
         data = as_table(data)
         if data.num_rows:
-            with self._whole(), self.staged(table, data) as (incoming, values):
-                self.run(f"insert into {self._into(table, data)} select {values} from {incoming}")
+            with self._whole(), self.staged(table, data) as incoming:
+                self.run(self._insertion(table, data, incoming))
         return int(data.num_rows)
 
     def insert_absent(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
@@ -141,26 +141,22 @@ class Server(ABC):
         data = as_table(data)
         if not data.num_rows:
             return 0
-        with self._whole(), self.staged(table, data) as (incoming, values):
-            return self.run(
-                f"insert into {self._into(table, data)} select {values} from {incoming}"
-                f" where not exists (select 1 from {self.quote_table(table)} where"
-                f" {self._same(table, incoming, key)}) {self.on_conflict}"
-            )
+        absent = (
+            f"not exists (select 1 from {self.quote_table(table)} where {self._same(table, key)})"
+        )
+        with self._whole(), self.staged(table, data) as incoming:
+            insertion = self._insertion(table, data, incoming)
+            return self.run(f"{insertion} where {absent} {self.on_conflict}")
 
     def merge(self, table: str, data: pa.Table | pa.RecordBatch, key: Sequence[str]) -> int:
         """Insert or replace by key; the number of rows given."""
         data = as_table(data)
         if not data.num_rows:
             return 0
-        with self._whole(), self.staged(table, data) as (incoming, values):
-            self.run(
-                f"delete from {self.quote_table(table)} using {incoming}"
-                f" where {self._same(table, incoming, key)}"
-            )
-            return self.run(
-                f"insert into {self._into(table, data)} select {values} from {incoming}"
-            )
+        with self._whole(), self.staged(table, data) as incoming:
+            same = self._same(table, key)
+            self.run(f"delete from {self.quote_table(table)} using {incoming} where {same}")
+            return self.run(self._insertion(table, data, incoming))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -209,24 +205,27 @@ class Server(ABC):
                 raise
             raise WarehouseError(text) from error
 
-    def _tables_in(self, space: str) -> set[str]:
+    def has(self, table: str) -> bool:
+        """Whether the table is there; the answer may be as old as the connection."""
+        space, name = table.split(".")
         if space not in self._tables:
             found = self.rows(
                 "select table_name from information_schema.tables where table_schema = ?",
                 [self.stored(space)],
             )
             self._tables[space] = {str(name).lower() for (name,) in found}
-        return self._tables[space]
+        return name in self._tables[space]
 
     def _named(self, name: str) -> sa.quoted_name:
         return sa.quoted_name(self.stored(name), quote=True)
 
-    def _into(self, table: str, data: pa.Table) -> str:
-        return f"{self.quote_table(table)} ({', '.join(map(self.quote, data.column_names))})"
+    def _insertion(self, table: str, data: pa.Table, incoming: str) -> str:
+        columns = ", ".join(map(self.quote, data.column_names))
+        return f"insert into {self.quote_table(table)} ({columns}) select {columns} from {incoming}"
 
-    def _same(self, table: str, incoming: str, key: Sequence[str]) -> str:
+    def _same(self, table: str, key: Sequence[str]) -> str:
         target = self.quote_table(table)
-        return " and ".join(f"{target}.{self.quote(c)} = {incoming}.{self.quote(c)}" for c in key)
+        return " and ".join(f"{target}.{self.quote(c)} = incoming.{self.quote(c)}" for c in key)
 
     def _whole(self) -> AbstractContextManager[None]:
         return nullcontext() if self._is_in_transaction else self.transaction()

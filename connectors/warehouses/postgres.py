@@ -155,7 +155,7 @@ class Postgres(Server):
 
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:
         """Create the table (and its schema) if it is not there."""
-        if table.split(".")[1] in self._tables_in(table.split(".")[0]):
+        if self.has(table):
             return
         # `if not exists` is no protection from a process that does the same right now.
         with self.transaction():
@@ -168,15 +168,15 @@ class Postgres(Server):
         return int(data.num_rows)
 
     @contextmanager
-    def staged(self, table: str, data: pa.Table) -> Iterator[tuple[str, str]]:
-        """`data` in a table of this session, and its columns."""
+    def staged(self, table: str, data: pa.Table) -> Iterator[str]:
+        """`data` in a table of this session."""
         columns = ", ".join(map(self.quote, data.column_names))
         self.run(
             f"create temp table incoming on commit drop as"
             f" select {columns} from {self.quote_table(table)} limit 0"
         )
         self._copy("incoming", data)
-        yield "incoming", columns
+        yield "incoming"
         self.run("drop table incoming")
 
     def said(self, error: Exception) -> str | None:
