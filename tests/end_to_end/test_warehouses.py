@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,16 +17,21 @@ from decision_engine.audit import explain_decision, replay_decisions
 from decision_engine.delivery import open_delivery
 from decision_engine.demo import (
     START,
+    WRITE_KEY,
     World,
     append_raw,
+    connect_project,
     demo_environment,
+    live_on,
     make_project,
     midnight,
+    react,
     send_through_the_day,
 )
 from decision_engine.errors import StepError
 from decision_engine.loop import run
 from decision_engine.market import Market
+from decision_engine.market.tracker import Tracker
 from decision_engine.workspace import Workspace
 from tests.postgres_server import PostgresServer, running_postgres
 from tests.sandbox_process import running_sandbox, running_server
@@ -49,29 +55,30 @@ class Lived:
 
 
 def live(folder: Path, kind: str) -> Lived:
-    """Days with deliveries over HTTP and webhooks back, from `nextmove init` on."""
+    """Days as the demo has them: events and webhooks in and messages out, all over HTTP."""
     with ExitStack() as stack:
-        log = ["--log", str(folder / ".nextmove" / "inbound")]
-        receiver, _ = stack.enter_context(running_server("decision_engine.service", log))
-        vendors = running_sandbox(folder / ".nextmove" / "sandbox", webhooks=receiver)
-        sandbox = stack.enter_context(vendors).url
-        workspace = make_project(folder, sandbox, SEED)
+        make_project(folder, SEED)
         config = folder / "nextmove.yml"
         config.write_text(config.read_text().replace(DUCKDB, f"  kind: {kind}\n"))
-        workspace = Workspace.open(folder)
+        service = running_server("decision_engine.market.service", [str(folder)])
+        receiver, _ = stack.enter_context(service)
+        vendors = running_sandbox(folder / ".nextmove" / "sandbox", webhooks=receiver)
+        sandbox = stack.enter_context(vendors).url
+        workspace = connect_project(folder, sandbox, receiver)
+        tracker = stack.enter_context(Tracker(receiver, os.environ[WRITE_KEY]))
         incentives = {i.incentive: i.cost_cents / 100 for i in workspace.project.incentives}
         market = Market(CUSTOMERS, SEED, START, effect=3.0, incentives=incentives)
-        world = World(market, sandbox)
+        world = World(market, tracker, sandbox)
         append_raw(workspace, world.market.reference())
         rounds = []
         for day in range(DAYS):
-            world.set_clock(midnight(day))
-            rounds.append(run(workspace, midnight(day), quick=True))
+            now, tomorrow = midnight(day), midnight(day + 1)
+            world.set_clock(now)
+            rounds.append(run(workspace, now, quick=True))
             with open_delivery(workspace) as delivery:
-                send_through_the_day(workspace, world, delivery, midnight(day), midnight(day + 1))
-            world.read_messages()
-            world.react_until(midnight(day + 1))
-            append_raw(workspace, world.market.day(day))
+                send_through_the_day(workspace, world, delivery, now, tomorrow)
+            react(world, tomorrow)
+            live_on(workspace, world, day)
     return Lived(workspace, rounds)
 
 
