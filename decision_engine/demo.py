@@ -65,7 +65,6 @@ HOT_STORE = f"""
     url: {SERVICE_URL}
     api_key_env: {API_KEY}
 """
-SERVICE = "\nservice: {}\n"
 
 
 @dataclass
@@ -241,7 +240,7 @@ def make_project(folder: Path, seed: int) -> None:
     init(folder, "demo", salt=f"demo-salt-of-seed-{seed:08d}")
     config = folder / "nextmove.yml"
     text = config.read_text().replace("\ndestinations:\n", f"\ndestinations:{HOT_STORE}")
-    config.write_text(text + SERVICE)
+    config.write_text(text)
 
 
 def connect_project(folder: Path, sandbox: str, receiver: str) -> Workspace:

@@ -346,11 +346,8 @@ def storm(folder: Path, kills: int, seed: int) -> Counter[str]:
 
 
 def make_project(folder: Path) -> Workspace:
-    """A new project with a service."""
+    """A new project; it has a service."""
     init(folder, "storm", salt="salt-of-the-storm-0123")
-    config = folder / "nextmove.yml"
-    if "\nservice:" not in config.read_text():
-        config.write_text(config.read_text() + "\nservice: {}\n")
     return Workspace.open(folder)
 
 
