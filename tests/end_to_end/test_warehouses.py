@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,12 @@ class Lived:
             return warehouse.rows(sql.format(**schemas))
 
 
-def live(folder: Path, kind: str) -> Lived:
-    """Days as the demo has them: events and webhooks in and messages out, all over HTTP."""
+@contextmanager
+def lived(folder: Path, kind: str) -> Iterator[Lived]:
+    """Days as the demo has them: events and webhooks in and messages out, all over HTTP.
+
+    The servers run until the end of the block.
+    """
     with ExitStack() as stack:
         make_project(folder, SEED)
         config = folder / "nextmove.yml"
@@ -79,7 +83,7 @@ def live(folder: Path, kind: str) -> Lived:
                 send_through_the_day(workspace, world, delivery, now, tomorrow)
             react(world, tomorrow)
             live_on(workspace, world, day)
-    return Lived(workspace, rounds)
+        yield Lived(workspace, rounds)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +93,9 @@ def keys() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def on_duckdb(keys: None, tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    return live(tmp_path_factory.mktemp("duckdb"), "duckdb")
+def on_duckdb(keys: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    with lived(tmp_path_factory.mktemp("duckdb"), "duckdb") as project:
+        yield project
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,8 @@ def on_postgres(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in postgres.environment(postgres.new_database()).items():
             patch.setenv(name, value)
-        yield live(tmp_path_factory.mktemp("postgres"), "postgres")
+        with lived(tmp_path_factory.mktemp("postgres"), "postgres") as project:
+            yield project
 
 
 def decisions(lived: Lived) -> dict[str, tuple[Any, ...]]:
