@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath bench-ingress bench-decide bench-hotpath clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath bench-ingress bench-decide bench-hotpath bench-learning clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -45,6 +45,15 @@ bench-decide: setup  ## a million customers through decide, with time and memory
 
 bench-hotpath: setup  ## decisions per second of the service, beside the bare HTTP floor
 	@$(RUN)/python -m tests.end_to_end.bench_hotpath
+
+.tools/peers/.ready:
+	@rm -rf .tools/peers && uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" venv --quiet --python $(RUN)/python .tools/peers \
+	&& VIRTUAL_ENV=.tools/peers "$$uv" pip install --quiet --system-certs mabwiser==2.7.4 vowpalwabbit==9.11.9 \
+		contextualbandits==0.3.30 bayesianbandits==1.5.0 numpy==2.4.6 scipy==1.17.1 msgspec
+	@touch $@
+
+bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries on campaigns of known truth
+	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning
 
 clean:  ## remove what setup and the demo made
 	rm -rf .venv .tools demo

@@ -49,7 +49,7 @@ class Engine:
             is_closed=closed[use],
             bucket=use % BUCKETS,
             order=use,
-            decided_at=feedback.day[use] * DAY,
+            decided_at=(feedback.day[use] * DAY).astype(np.float64),
         )
         names = self._campaign.variants
         found = fold([rows], len(names), len(self._features), today * DAY, self._half_life)

@@ -78,7 +78,7 @@ class MabWiser(Peer):
 
 
 class VowpalWabbit(Peer):
-    """Action-dependent features: the customer's, the action's name, its attributes, and products."""
+    """Features of customer and action (its name, its attributes), and their products."""
 
     def __init__(self, campaign: Campaign, seed: int, options: str) -> None:
         from vowpalwabbit import Workspace
@@ -110,7 +110,7 @@ class VowpalWabbit(Peer):
 
 
 class ContextualBandits(Peer):
-    """A policy of contextualbandits."""
+    """A policy of contextualbandits, fitted to all rows once a week: its fit starts anew."""
 
     def __init__(self, campaign: Campaign, seed: int, policy: str, **options: Any) -> None:
         from contextualbandits import online
@@ -121,9 +121,10 @@ class ContextualBandits(Peer):
         self._rows: list[tuple[Floats, Ints, Floats]] = []
 
     def fit(self, x: Floats, action: Ints, reward: Floats) -> None:
-        """All rows again, as its logistic policies want it."""
+        """All rows, when the week is over."""
         self._rows.append((x, action, reward))
-        self._made.fit(*(np.concatenate(part) for part in zip(*self._rows, strict=True)))
+        if len(self._rows) % 7 == 1:
+            self._made.fit(*(np.concatenate(part) for part in zip(*self._rows, strict=True)))
 
     def predict(self, x: Floats) -> Ints:
         """One prediction per row."""
@@ -161,7 +162,6 @@ PEERS: dict[str, Callable[[Campaign, int], Learner]] = {
     "bayesianbandits Normal": BayesianBandits,
     "contextualbandits LogisticTS": lambda c, s: ContextualBandits(c, s, "LogisticTS"),
     "vowpalwabbit squarecb": lambda c, s: VowpalWabbit(c, s, "--squarecb"),
-    "vowpalwabbit epsilon .05": lambda c, s: VowpalWabbit(c, s, "--epsilon 0.05"),
 }
 
 

@@ -45,7 +45,7 @@ class Campaign:
     @property
     def k(self) -> int:
         """Variants."""
-        return self.level.shape[1]
+        return int(self.level.shape[1])
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -65,7 +65,8 @@ class Campaign:
     def chances(self, day: int) -> Floats:
         """P(convert) of the day's messages by variant (per_day, k)."""
         x, at = self.x[self.rows(day)], min(day // self.period, len(self.level) - 1)
-        return expit(self.base + (x @ self.common)[:, None] + self.level[at] + x @ self.slope[at].T)
+        logit = self.base + (x @ self.common)[:, None] + self.level[at] + x @ self.slope[at].T
+        return np.asarray(expit(logit))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +114,16 @@ def run(campaign: Campaign, learner: Learner, seed: int) -> Floats:
         earned.append(chance.mean())
         converted[at] = (campaign.luck[at] < chance) & (campaign.delay[at] < WINDOW)
         seen = slice(0, at.stop)
-        log = (campaign.x, action, day_of, day + 1 - day_of, converted, campaign.delay)
-        learner.learn(Feedback(*(part[seen] for part in log)))
+        learner.learn(
+            Feedback(
+                x=campaign.x[seen],
+                action=action[seen],
+                day=day_of[seen],
+                age=day + 1 - day_of[seen],
+                converted=converted[seen],
+                delay=campaign.delay[seen],
+            )
+        )
     return np.array(earned)
 
 
@@ -140,12 +149,12 @@ def email(seed: int) -> Campaign:
     oracle 80 %, in the mean over seeds.
     """
     rng, k, d = np.random.default_rng([seed, 1]), 10, 12
-    level, slope = _periods(rng, 2, 0.5, k, d, (0.14, 0.125))
+    level, slope = _periods(rng, 2, 0.5, k, d, (0.14, 0.13))
     return _campaign(rng, "email", 60, 2000, 30, level, slope, np.zeros((k, 0), dtype=np.int64))
 
 
-def attributes(seed: int, k: int = 300, days: int = 20, per_day: int = 1000) -> Campaign:
-    """300 creatives of 4 attributes; 20,000 messages are 67 for each, too few to know any."""
+def attributes(seed: int, k: int = 300, days: int = 24, per_day: int = 500) -> Campaign:
+    """300 creatives of 4 attributes; 12,000 messages are 40 for each, too few to know any."""
     rng, d, values = np.random.default_rng([seed, 2]), 6, (6, 5, 4, 3)
     codes = np.stack([rng.integers(0, v, k) for v in values], axis=1)
     level, slope = rng.normal(size=(1, k)) * 0.05, rng.normal(size=(1, k, d)) * 0.03
@@ -160,7 +169,7 @@ def drift(seed: int) -> Campaign:
     rng, k, d = np.random.default_rng([seed, 3]), 6, 4
     level, slope = _periods(rng, 6, 0.5, k, d, (0.35, 0.25))
     none = np.zeros((k, 0), dtype=np.int64)
-    return _campaign(rng, "drift", 90, 2000, 15, level, slope, none, 15.0)
+    return _campaign(rng, "drift", 90, 2000, 15, level, slope, none, 8.0)
 
 
 CAMPAIGNS: dict[str, Callable[[int], Campaign]] = {
@@ -195,7 +204,21 @@ def _campaign(
     half_life_days: float | None = None,
 ) -> Campaign:
     n, d = days * per_day, slope.shape[2]
-    common, x = rng.normal(size=d) * 0.2, rng.normal(size=(n, d))
+    common = np.asarray(rng.normal(size=d)) * 0.2
+    x = rng.normal(size=(n, d))
     luck, delay = rng.random(n), rng.exponential(DELAY, n)
-    parts = (-3.1, common, level, slope, x, luck, delay, codes, half_life_days)
-    return Campaign(name, days, per_day, period, *parts)
+    return Campaign(
+        name=name,
+        days=days,
+        per_day=per_day,
+        period=period,
+        base=-3.1,
+        common=common,
+        level=level,
+        slope=slope,
+        x=x,
+        luck=luck,
+        delay=delay,
+        attributes=codes,
+        half_life_days=half_life_days,
+    )
