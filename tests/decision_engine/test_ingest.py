@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from decision_engine.service.ingest import Ingest
 from decision_engine.service.records import Event, records
 from decision_engine.service.tracking import MAX_CALL, MAX_ITEM
 from tests.sandbox_process import running_server
+
+squeezed = partial(gzip.compress, mtime=0)
+"""Without the time in it: these bodies name tests, which must be called the same everywhere."""
 
 KEY = "write-key"
 ITEM = {"userId": "u", "event": "Feature Used", "messageId": "m"}
@@ -152,17 +156,17 @@ class TestKey:
 
 class TestEncoding:
     def test_gzip(self, service: Service, new: Any) -> None:
-        body = gzip.compress(json.dumps(ITEM).encode())
+        body = squeezed(json.dumps(ITEM).encode())
         assert service.post("track", body, Content_Encoding="gzip").status_code == 200
         assert len(new()) == 1
 
     @pytest.mark.parametrize(
         ("body", "encoding", "status"),
         [
-            (gzip.compress(b" " * (64 << 20)), "gzip", 413),
-            (gzip.compress(gzip.compress(json.dumps(ITEM).encode())), "gzip", 400),
-            (gzip.compress(json.dumps(ITEM).encode())[:-4], "gzip", 400),
-            (gzip.compress(json.dumps(ITEM).encode()) + b"more", "gzip", 400),
+            (squeezed(b" " * (64 << 20)), "gzip", 413),
+            (squeezed(squeezed(json.dumps(ITEM).encode())), "gzip", 400),
+            (squeezed(json.dumps(ITEM).encode())[:-4], "gzip", 400),
+            (squeezed(json.dumps(ITEM).encode()) + b"more", "gzip", 400),
             (json.dumps(ITEM).encode(), "gzip", 400),
             (zlib.compress(json.dumps(ITEM).encode()), "gzip", 400),
             (json.dumps(ITEM).encode(), "br", 415),
