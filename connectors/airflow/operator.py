@@ -99,8 +99,9 @@ class NextmoveOperator(BaseOperator):
                 " and was not done, another try goes on from there"
             )
         totals = counts(json.loads(printed))
+        self.log.info("nextmove %s is done: %s", self.step, totals)
         if code == DONE_WITH_DOUBTS:
-            self.log.warning("some records were rejected, or their fate is unknown: %s", totals)
+            self.log.warning("some of the records were rejected, or their fate is unknown")
         return totals
 
     def on_kill(self) -> None:

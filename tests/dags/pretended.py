@@ -40,7 +40,7 @@ for step, retries in (("exit0", 0), ("exit1", 1), ("exit2", 1), ("exit3", 0)):
         NextmoveOperator(
             step=step,
             nextmove_conn_id="pretended",
-            project="/{{ 'srv' }}/{{ ds }}",
+            project="/srv/{{ dag.dag_id }}",
             retries=retries,
             retry_delay=timedelta(0),
         )
