@@ -127,7 +127,7 @@ def test_deliver_sends_what_was_decided(first: dict[str, Pass], shop: Shop) -> N
 def test_learn_learns_once_there_is_something(
     first: dict[str, Pass], again: dict[str, Pass], shop: Shop
 ) -> None:
-    assert first["learn"].added == {}
+    assert first["learn"].added == {"policy_states": 1}  # the prior
     assert again["learn"].added == {"policy_states": 1}
     state = "select n_decisions from nextmove_engine.policy_states where is_current"
     assert rows(shop, state) == [(again["learn"].totals["hello"]["decisions"],)]
@@ -139,7 +139,8 @@ def test_the_counts_are_xcoms(first: dict[str, Pass]) -> None:
     assert first["decide"].totals["agents"]["hello"]["decisions"] == CUSTOMERS
     delivered = first["deliver"].totals
     assert delivered["streams"]["messages"]["accepted"] == delivered["intents"] > 0
-    assert first["load_log"].totals == {"inbound_events": 0}
+    kinds = ("inbound_events", "tracked_events", "epochs", "decisions")
+    assert first["load_log"].totals == dict.fromkeys(kinds, 0)
 
 
 def test_cleared_and_run_again_nothing_is_sent_twice(
