@@ -20,7 +20,7 @@ from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of,
 from decision_engine.propensity import (
     beta_parameters,
     first_eligible,
-    floor_of_rows,
+    least_floor,
     propensities,
     require_eligible,
     require_posterior,
@@ -42,7 +42,8 @@ from decision_engine.types import (
 
 _DRAWS = 65_536  # draws per block: the temporaries stay in the second-level cache
 _FLOOR = streams(["floor"])
-_ELIGIBLE = int(Reason.ELIGIBLE)
+_ELIGIBLE = np.array(Reason.ELIGIBLE, dtype=np.uint8)
+_NEVER = np.array(-np.inf)
 
 
 def choose(
@@ -81,9 +82,10 @@ def choose(
         rows = slice(start, start + step)
         u = uniforms(keys[rows], numbers)
         draws = _draw(mean[rows], sd[rows], u[:, :-1], family)
-        out[rows] = np.where(eligible[rows], draws, -np.inf).argmax(axis=1)
+        out[rows] = np.where(eligible[rows], draws, _NEVER).argmax(axis=1)
         floor_draw[rows] = u[:, -1]
-    even = (floor_draw < floor_of_rows(eligible, floor) * eligible.sum(axis=1)).nonzero()[0]
+    count = eligible.sum(axis=1)
+    even = (floor_draw < least_floor(count, floor) * count).nonzero()[0]
     if len(even):
         out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
     return out
@@ -275,17 +277,27 @@ def _draw_beta(mean: Floats, sd: Floats, u: Floats) -> Floats:
     The exact inverse costs microseconds a draw; the rows of a context-free policy share a few
     posteriors, so each gets a table of exact quantiles at 529 normal scores.
     """
-    z = ndtri(u)
-    position = np.clip((z - _TABLE_Z[0]) / _TABLE_STEP, 0, len(_TABLE_Z) - 1.000001)
+    k = u.shape[1]
+    position = np.clip((ndtri(u) - _TABLE_Z[0]) / _TABLE_STEP, 0, len(_TABLE_Z) - 1.000001)
     index = position.astype(np.int64)
-    part = position - index
+    position -= index
+    index += np.arange(k) * len(_TABLE_Z)
+    distinct: dict[bytes, list[int]] = {}
+    for i, row in enumerate(np.concatenate([mean, sd], axis=1)):
+        distinct.setdefault(row.tobytes(), []).append(i)
     out = np.empty(u.shape)
-    for a in range(u.shape[1]):
-        pairs, which = np.unique(mean[:, a] + 1j * sd[:, a], return_inverse=True)
-        tables = np.array([_quantiles(p.real, p.imag) for p in pairs])
-        left, right = tables[which, index[:, a]], tables[which, index[:, a] + 1]
-        out[:, a] = left + (right - left) * part[:, a]
+    for row, at in distinct.items():
+        table, left = _table(row, k), index[at]
+        low = table[left]
+        out[at] = low + (table[left + 1] - low) * position[at]
     return out
+
+
+@lru_cache(maxsize=32)
+def _table(row: bytes, k: int) -> Floats:
+    """The quantiles of k posteriors, one after the other."""
+    mean, sd = np.frombuffer(row).reshape(2, k).tolist()
+    return np.concatenate([_quantiles(m, s) for m, s in zip(mean, sd, strict=True)])
 
 
 @lru_cache(maxsize=4096)

@@ -59,6 +59,11 @@ class AgentInEpoch:
         """The names of the groups, as an object array."""
         return np.array([g.name for g in self.groups], dtype=object)
 
+    @cached_property
+    def floors(self) -> Mapping[str, float]:
+        """The floor of each group's policy."""
+        return {group: floor_of(policy) for group, policy in self.plan.policies.items()}
+
     def group_of(self, customer_ids: Any) -> Ints:
         """The index of each customer's group, (n,)."""
         return keys.group_of(self.group_salt, customer_ids, [g.share for g in self.groups])

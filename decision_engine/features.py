@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from decision_engine.config import Agent, ContextFeature, Project
 from decision_engine.errors import MissingColumnError
 from decision_engine.guardrails import columns_of
 from decision_engine.rules import parsed
-from decision_engine.types import Catalog, Column, Contexts, Floats
+from decision_engine.types import Bools, Catalog, Column, Contexts, Floats, Ints
 
 
 def feature_names(context: Sequence[ContextFeature]) -> tuple[str, ...]:
@@ -42,37 +43,53 @@ class _Basis:
         self.d = sum(map(_width, context))
         numbers = [f for f in context if f.transform != "one_of"]
         self.numbers = [f.column for f in numbers]
-        self.at = np.array([first[f] for f in numbers], dtype=np.int64)
-        self.log1p = np.array([f.transform == "log1p" for f in numbers], dtype=bool).nonzero()[0]
-        self.choices = [
-            (f.column, {option: first[f] + i for i, option in enumerate(f.one_of)})
-            for f in context
-            if f.transform == "one_of"
-        ]
+        self.at = _span([first[f] for f in numbers])
+        self.log1p = _span([i for i, f in enumerate(numbers) if f.transform == "log1p"])
+        choices = [f for f in context if f.transform == "one_of"]
+        self.choices = [f.column for f in choices]
+        self.places = [{o: first[f] + i for i, o in enumerate(f.one_of)} for f in choices]
 
     def x(self, contexts: Contexts) -> Floats:
         """As `design`."""
+        try:
+            numbers = [contexts.columns[name] for name in self.numbers]
+            choices = [contexts.columns[name] for name in self.choices]
+        except KeyError as error:
+            raise MissingColumnError(error.args[0]) from None
         out = np.zeros((len(contexts), self.d))
-        if self.numbers:
-            out[:, self.at] = self._numbers(contexts).T
-        for name, places in self.choices:
-            values, valid = _column(contexts, name)
-            place = np.array([places.get(v, -1) for v in values.tolist()], dtype=np.int64)
-            rows = (valid & (place >= 0)).nonzero()[0]
-            out[rows, place[rows]] = 1.0
+        if numbers:
+            out[:, self.at] = self._of_numbers(numbers).T
+        if choices:
+            place, chosen = self._of_choices(choices)
+            column, rows = chosen.nonzero()
+            out[rows, place[column, rows]] = 1.0
         return out
 
-    def _numbers(self, contexts: Contexts) -> Floats:
-        columns = [_column(contexts, name) for name in self.numbers]
-        values = np.concatenate([c.values for c in columns], dtype=np.float64, casting="unsafe")
-        known = np.concatenate([c.valid for c in columns])
-        known &= np.isfinite(values)
-        values[~known] = 0.0
-        values = values.reshape(len(columns), -1)
-        if len(self.log1p):
-            logs = values[self.log1p]
-            values[self.log1p] = np.sign(logs) * np.log1p(np.abs(logs))
-        return values
+    def _of_numbers(self, columns: list[Column]) -> Floats:
+        values = np.concatenate([v for v, _ in columns], dtype=np.float64, casting="unsafe")
+        known = np.isfinite(values)
+        known &= np.concatenate([valid for _, valid in columns])
+        numbers: Floats = np.where(known, values, _UNKNOWN).reshape(len(columns), -1)
+        logs = numbers[self.log1p]
+        numbers[self.log1p] = np.sign(logs) * np.log1p(np.abs(logs))
+        return numbers
+
+    def _of_choices(self, columns: list[Column]) -> tuple[Ints, Bools]:
+        """The feature of each value, and whether there is one: both (columns, n)."""
+        pairs = zip(columns, self.places, strict=True)
+        place = np.array([[of.get(v, -1) for v in c.values.tolist()] for c, of in pairs], np.int64)
+        chosen: Bools = np.concatenate([valid for _, valid in columns]).reshape(place.shape)
+        return place, chosen & (place >= _FIRST)
+
+
+_FIRST, _UNKNOWN = np.array(0), np.array(0.0)
+
+
+def _span(places: list[int]) -> Any:
+    """An index for these places; a slice, which copies nothing, where they follow each other."""
+    if places == list(range(len(places))):
+        return slice(len(places))
+    return np.array(places, dtype=np.int64)
 
 
 def _width(feature: ContextFeature) -> int:
@@ -106,10 +123,3 @@ def _names(feature: ContextFeature) -> Iterator[str]:
         yield f"log1p({feature.column})"
     else:
         yield feature.column
-
-
-def _column(contexts: Contexts, name: str) -> Column:
-    try:
-        return contexts.columns[name]
-    except KeyError:
-        raise MissingColumnError(name) from None

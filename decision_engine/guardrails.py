@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decision_engine.config import Cap, Project
 from decision_engine.errors import MissingColumnError
@@ -147,7 +148,7 @@ def unknown_zone(scene: Scene) -> Iterator[Ruling]:
 def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
     quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
-    outside = (hour < quiet.start) | (hour >= quiet.end)
+    outside = (hour < _number(quiet.start)) | (hour >= _number(quiet.end))
     yield from zip(outside, scene.catalog.at_hour.values(), strict=False)
 
 
@@ -156,7 +157,13 @@ def frequency_caps(scene: Scene) -> Iterator[Ruling]:
     for cap in scene.project.caps:
         counted, known = scene.column(cap_column(cap))
         if cap.channel in scene.catalog.on:
-            yield ~(known & (counted < cap.max)), scene.catalog.on[cap.channel]
+            yield ~(known & (counted < _number(float(cap.max)))), scene.catalog.on[cap.channel]
+
+
+@lru_cache(maxsize=256)
+def _number(value: float) -> NDArray[Any]:
+    """As an array: for one person, a Python number would cost more than the comparison."""
+    return np.array(value)
 
 
 def other_channel(scene: Scene) -> Iterator[Ruling]:

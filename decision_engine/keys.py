@@ -25,11 +25,12 @@ _BLOCK = 64  # bytes of a SHA-256 block
 _IPAD = bytes(0x36 ^ i for i in range(256))
 _OPAD = bytes(0x5C ^ i for i in range(256))
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_TWO_POW_MINUS_52 = 2.0**-52
-_12, _27, _30, _31 = (np.uint64(bits) for bits in (12, 27, 30, 31))
+# Arrays without a dimension: for a few keys, a Python number would cost more than the operation.
+_GAMMA = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
+_MIX_1 = np.array(0xBF58476D1CE4E5B9, dtype=np.uint64)
+_MIX_2 = np.array(0x94D049BB133111EB, dtype=np.uint64)
+_12, _27, _30, _31 = (np.array(bits, dtype=np.uint64) for bits in (12, 27, 30, 31))
+_HALF, _TWO_POW_MINUS_52 = np.array(0.5), np.array(2.0**-52)
 
 
 class _Hmac:
@@ -115,7 +116,7 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     # 52 bits and a half: the largest value is below 1 and the smallest above 0, exactly.
     mixed >>= _12
     out = mixed.astype(np.float64)
-    out += 0.5
+    out += _HALF
     out *= _TWO_POW_MINUS_52
     return out
 

@@ -21,6 +21,7 @@ from decision_engine.types import Bools, Family, Floats, Ints
 MAX_FLOOR_MASS = 0.2
 """At most this share of a row's probability is given to the floor."""
 
+_ZERO, _INFINITY = np.array(0.0), np.array(np.inf)
 _PRUNE_Z = 4.0
 _CELLS = 32_768  # numbers per temporary array: a few of them fit in the second-level cache
 _ROWS = 65_536
@@ -67,7 +68,12 @@ def mix_floor(q: Floats, eligible: Bools, floor: float) -> Floats:
 
 def floor_of_rows(eligible: Bools, floor: float) -> Floats:
     """The least probability (n,) of an eligible action: min(floor, 0.2 / eligible actions)."""
-    least: Floats = np.minimum(floor, MAX_FLOOR_MASS / eligible.sum(axis=1))
+    return least_floor(eligible.sum(axis=1), floor)
+
+
+def least_floor(count: Ints, floor: float) -> Floats:
+    """The same, by the number of eligible actions (n,)."""
+    least: Floats = np.minimum(floor, MAX_FLOOR_MASS / count)
     return least
 
 
@@ -89,7 +95,7 @@ def require_posterior(mean: Floats, sd: Floats, eligible: Bools) -> None:
     """Raise ValueError unless eligible actions have a finite mean and a positive finite sd."""
     if mean.shape != eligible.shape or sd.shape != eligible.shape:
         raise ValueError(f"`mean` {mean.shape}, `sd` {sd.shape}, `eligible` {eligible.shape}")
-    fit = np.isfinite(mean) & (sd > 0) & (sd < np.inf) | ~eligible
+    fit = np.isfinite(mean) & (sd > _ZERO) & (sd < _INFINITY) | ~eligible
     if np.count_nonzero(fit) < fit.size:
         raise ValueError("`mean` must be finite and `sd` positive and finite where eligible")
 

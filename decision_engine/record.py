@@ -13,7 +13,6 @@ import pyarrow as pa
 from decision_engine.arrow import list_array
 from decision_engine.config import hours
 from decision_engine.epochs import AgentInEpoch
-from decision_engine.policies import floor_of
 from decision_engine.tables import DECISIONS
 from decision_engine.types import Decisions, Epoch, Floats, seconds_of
 
@@ -57,7 +56,6 @@ def _columns(
     """Column name -> n values; times and numbers as float64 with NaN for NULL."""
     n, actions = len(decisions), agent.plan.catalog.actions
     chosen = [actions[i] for i in decisions.action]
-    floor_of_group = {g: floor_of(p) for g, p in agent.plan.policies.items()}
     return {
         "decision_id": decisions.decision_ids,
         "epoch_id": [epoch.epoch_id] * n,
@@ -79,7 +77,7 @@ def _columns(
         "p_agent": decisions.p_agent,
         "p_action": decisions.p_action,
         "propensity": decisions.propensity,
-        "floor": [floor_of_group[g] for g in decisions.group],
+        "floor": [agent.floors[g] for g in decisions.group],
         "n_actions": [len(actions)] * n,
         "n_eligible": (decisions.reasons == 0).sum(axis=1),
         "mean": decisions.mean,
@@ -99,14 +97,13 @@ def expiry(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> Floats:
 
 def facts_json(decisions: Decisions) -> list[str]:
     """The guardrail facts of each row as a JSON object."""
-    names = list(decisions.facts)
-    lists = [
-        [v if ok else None for v, ok in zip(c.values.tolist(), c.valid.tolist(), strict=True)]
-        for c in decisions.facts.values()
-    ]
-    return [
-        _encode(dict(zip(names, row, strict=True))).decode() for row in zip(*lists, strict=True)
-    ]
+    names, columns = tuple(decisions.facts), tuple(decisions.facts.values())
+    lists = [values.tolist() for values, _ in columns]
+    known = np.concatenate([valid for _, valid in columns]).reshape(len(columns), len(decisions))
+    for column, row in np.argwhere(~known).tolist():
+        lists[column][row] = None
+    rows = zip(*lists, strict=True)
+    return [_encode(dict(zip(names, row, strict=True))).decode() for row in rows]
 
 
 def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
