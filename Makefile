@@ -4,10 +4,10 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath bench-ingress bench-decide bench-hotpath bench-learning clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning clean
 
 help:  ## show the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
 
 .venv/.ready: pyproject.toml uv.lock .ci/get_uv.py
 	@uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" sync --frozen --system-certs --python $$(command -v $(PYTHON)) --quiet
@@ -42,6 +42,9 @@ bench-ingress: setup  ## what a tracked event costs on its way into the warehous
 
 bench-decide: setup  ## a million customers through decide, with time and memory
 	@$(RUN)/python -m tests.end_to_end.bench_decide
+
+bench-decide-one: setup  ## what one decision for one person costs, step by step
+	@$(RUN)/python -m tests.decision_engine.bench_decide_one
 
 bench-hotpath: setup  ## decisions per second of the service, beside the bare HTTP floor
 	@$(RUN)/python -m tests.end_to_end.bench_hotpath

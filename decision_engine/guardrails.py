@@ -264,10 +264,7 @@ def at_send(
         return EXPIRED
     if fresh is None:
         return UNKNOWN_PERSON
-    action = Action(
-        key="intended", channel=intent["channel"], is_promotional=bool(intent["is_promotional"])
-    )
-    catalog = Catalog((Action(NO_ACTION), action))
+    catalog = _intended(intent["channel"], bool(intent["is_promotional"]))
     epoch = Epoch("", "", now, "", "", kill_switch)
     for zone in dict.fromkeys((fresh.get("time_zone"), intent.get("time_zone"))):
         row = {name: column_of([value]) for name, value in fresh.items()}
@@ -276,3 +273,9 @@ def at_send(
         if code:
             return REASON_NAMES[code]
     return None
+
+
+@lru_cache(maxsize=64)
+def _intended(channel: str, is_promotional: bool) -> Catalog:
+    action = Action(key="intended", channel=channel, is_promotional=is_promotional)
+    return Catalog((Action(NO_ACTION), action))

@@ -2,7 +2,7 @@
 
 One agent, 32 features, about 20 guardrail checks, a profile of the columns that the warehouse
 has. Every call is another event: another person, another moment, fifteen changed values.
-CPU microseconds of one thread. Fails when a target is missed.
+CPU microseconds of one thread; a busy machine adds to them. Fails when a target is missed.
 """
 
 from __future__ import annotations
@@ -72,8 +72,13 @@ CAPS = (
     config.Cap(2, 1), config.Cap(4, 7), config.Cap(9, 30), config.Cap(2, 7, "sms"),
     config.Cap(3, 7, "email"),
 )  # fmt: skip
-TARGETS_US = {"decide_batch, k=100": 300.0, "whole decision, k=100": 1_000.0}
-CHOICE_P99_US = {10: 60.0, 500: 350.0}
+WHOLES = ("choice alone", "decide_batch", "whole decision")
+TARGETS_US = {
+    ("decide_batch", 100): ("median", 300.0),
+    ("whole decision", 100): ("p99", 1_000.0),
+    ("choice alone", 10): ("p99", 60.0),
+    ("choice alone", 500): ("p99", 350.0),
+}
 
 
 @dataclass
@@ -270,16 +275,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=CALLS)
     calls = parser.parse_args().calls
-    print(f"{'step':<24} {'k':>4} {'median us':>10} {'p99 us':>10}")
-    failed: list[str] = []
+    print(f"{'step':<24} {'k':>4} {'median us':>10} {'p99 us':>10}  target")
+    missed = []
     for k in (100, 10, 500):
         bench = make(k)
         for name, call in steps(bench):
-            if k == 100 or name in ("choice alone", "decide_batch", "whole decision"):
-                median, p99 = measure(call, calls)
-                print(f"{name:<24} {k:>4} {median:>10.1f} {p99:>10.1f}", flush=True)
-    if failed:
-        sys.exit(1)
+            if k == 100 or name in WHOLES:
+                found = dict(zip(("median", "p99"), measure(call, calls), strict=True))
+                which, limit = TARGETS_US.get((name, k), ("median", np.inf))
+                target = f"{which} <= {limit:.0f}" if limit < np.inf else ""
+                print(f"{name:<24} {k:>4} {found['median']:>10.1f} {found['p99']:>10.1f}  {target}")
+                if found[which] > limit:
+                    missed.append(f"{name}, k = {k}")
+    if missed:
+        sys.exit(f"missed: {'; '.join(missed)} (other work on the machine counts)")
 
 
 if __name__ == "__main__":

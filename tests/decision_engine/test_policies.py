@@ -106,6 +106,21 @@ def test_bits_do_not_depend_on_the_batch_for_any_shape(k: int, d: int, n: int) -
         assert np.array_equal(one[1][0], sd[row])
 
 
+def test_the_spread_of_near_copies_of_a_feature_is_still_right() -> None:
+    """Much evidence on two features that are almost the same: large terms that cancel."""
+    rng = np.random.default_rng(3)
+    one = rng.normal(size=(4_000, 1))
+    x = np.concatenate([np.ones((4_000, 1)), one, one + 1e-7 * rng.normal(size=one.shape)], axis=1)
+    gram = 1e5 * (x.T @ x)[None].repeat(2, axis=0)
+    state = PolicyState.initial("a", "linear_thompson", ("p", "q"), ("x", "y"))
+    sums = Sums(np.full(2, 4e8), np.zeros(2), gram, np.zeros((2, 3)))
+    state = replace(state, closed=sums, theta=replace(state.theta, context_precision=30.0))
+    _, sd = linear_thompson.posterior(state, ("p", "q"), x[:50, 1:])
+    for row, z in zip(sd, x[:50], strict=True):
+        expected = by_hand(state, 0, z[1:])[1]
+        assert np.allclose(row, expected, rtol=1e-6, atol=0)
+
+
 def test_a_new_action_starts_from_what_is_usual_for_the_customer() -> None:
     state = learned()
     x = np.random.default_rng(4).normal(2, 3, size=(3, D))
