@@ -1,4 +1,4 @@
-"""docs/reference/tables.md and cli.md, made from the contracts and the commands themselves.
+"""Pages of docs/reference, made from the contracts, the commands and the DAGs themselves.
 
 `python -m tests.docs.reference` writes them anew; a test fails when they are stale.
 """
@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from decision_engine.cli import main
 from decision_engine.tables import ENGINE_TABLES
+from tests.docs.airflow_reference import airflow_page
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -147,7 +148,7 @@ Exit codes: 0 done · 1 failed, the message says what was and was not done · 2 
 
 def texts() -> dict[str, str]:
     """File name in docs/reference -> what it must hold."""
-    return {"tables.md": tables_page(), "cli.md": cli_page()}
+    return {"tables.md": tables_page(), "cli.md": cli_page(), "airflow.md": airflow_page()}
 
 
 # ---- tables ----
