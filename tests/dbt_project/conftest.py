@@ -1,4 +1,4 @@
-"""dbt in this process: the project is parsed once a session, its manifest serves every test."""
+"""dbt in this process: the project is parsed once for each name of a database, for every test."""
 
 from __future__ import annotations
 
@@ -71,11 +71,14 @@ def variables_of(as_of: datetime | None, **variables: Any) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def manifest_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    """The parsed project by kind of warehouse. Its environment must be set at the first call."""
+def manifest_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Any]:
+    """The parsed project by kind of warehouse and name of the database, which every node carries.
+
+    The environment of the warehouse must be set.
+    """
 
     @cache
-    def parse(kind: str) -> Any:
+    def parse(kind: str, database: str) -> Any:
         scratch = tmp_path_factory.mktemp("parse")
         return invoke(["parse", "--target", kind, *folders(PACKAGE, scratch)])
 
@@ -83,13 +86,8 @@ def manifest_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], An
 
 
 @pytest.fixture(scope="session")
-def manifest(manifest_for: Callable[[str], Any]) -> Any:
-    return manifest_for("duckdb")
-
-
-@pytest.fixture(scope="session")
-def dbt(manifest_for: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Dbt:
-    """Our project on a DuckDB file, which must be called warehouse.duckdb, or on a copy.
+def dbt(manifest_for: Callable[[str, str], Any], tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+    """Our project on a DuckDB file or on a copy.
 
     Without further variables the session's manifest is used; with them dbt parses again.
     """
@@ -98,16 +96,18 @@ def dbt(manifest_for: Callable[[str], Any], tmp_path_factory: pytest.TempPathFac
     def run(
         place: Place, *command: str, as_of: datetime | None = AS_OF, **variables: Any
     ) -> dict[str, Any]:
-        kind, environment = "duckdb", {"NEXTMOVE_DUCKDB_PATH": str(place)}
         if isinstance(place, Copy):
-            kind, environment = place.kind, place.environment
+            kind, database, environment = place.kind, place.database, place.environment
+        else:
+            kind, database = "duckdb", place.stem
+            environment = {"NEXTMOVE_DUCKDB_PATH": str(place)}
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)
             arguments = [*command, "--target", kind, *folders(PACKAGE, scratch)]
             result = invoke(
                 [*arguments, *variables_of(as_of, **variables)],
-                None if variables else manifest_for(kind),
+                None if variables else manifest_for(kind, database),
             )
         return {r.node.name: r for r in result.results}
 
@@ -126,7 +126,7 @@ def in_postgres() -> Iterator[Callable[[Path], Copy]]:
             def opened() -> Postgres:
                 return Postgres(host=folder, database=name, user=SUPERUSER)
 
-            made = Copy("postgres", opened, server.environment(name))
+            made = Copy("postgres", name, opened, server.environment(name))
             made.fill(path)
             return made
 

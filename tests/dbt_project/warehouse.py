@@ -80,6 +80,7 @@ class Copy:
     """A copy in a warehouse of another kind; `environment` is what dbt's profile reads."""
 
     kind: str
+    database: str
     open: Callable[[], Warehouse]
     environment: dict[str, str]
 
