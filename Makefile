@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -36,6 +36,9 @@ storm: setup  ## kill the loop at random, 200 times, and audit every row
 
 storm-hotpath: setup  ## kill the service under load, 200 times, and count every event
 	@$(RUN)/python -m tests.end_to_end.storm_hotpath --kills 200
+
+storm-rules: setup  ## 50,000 random rules, in Python and in DuckDB: the same answers
+	@$(RUN)/pytest -q -s -m slow tests/decision_engine/test_rules.py
 
 bench-ingress: setup  ## what a tracked event costs on its way into the warehouse
 	@$(RUN)/python -m tests.end_to_end.bench_ingress

@@ -234,7 +234,7 @@ def _feature_problems(feature: ContextFeature, where: Where, known: Known) -> It
         yield (*where, "column"), unknown("column", feature.column, known.columns)
         return
     kind = kind_of_type(known.columns[feature.column])
-    if kind is None or chooses != (kind == "text"):
+    if kind not in (("text",) if chooses else ("number", "boolean")):
         wanted = "a text column" if chooses else "a number or boolean column"
         yield (*where, "column"), f"{feature.transform} needs {wanted}, this is {kind or 'neither'}"
 

@@ -15,21 +15,25 @@ from sqlglot import Token, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from decision_engine.errors import RuleError, unknown
-from decision_engine.rule_values import name_of, operands_of
+from decision_engine.rule_values import name_of, operands_of, time_of
 
-Kind = Literal["number", "text", "boolean"]
+Kind = Literal["number", "text", "boolean", "time"]
 Types = Mapping[str, str] | None
 
 MAX_TOKENS = 500
-FUNCTIONS = frozenset({"lower", "upper", "coalesce"})
+FUNCTIONS = frozenset({"lower", "upper", "coalesce", "days_between"})
+_YEARS = range(1900, 2200)  # microseconds in double precision are exact
 _LOGICAL = (exp.And, exp.Or, exp.Not)
 _ORDERED = (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)
 _CONDITIONS = (*_LOGICAL, *_ORDERED, exp.EQ, exp.NEQ, exp.In, exp.Is, exp.Like)
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg)
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
+_TIMES = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
+_FORMS = {exp.DType.DATE: "2026-01-31", exp.DType.TIMESTAMPNTZ: "2026-01-31 08:00:00"}
+_ISO = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?)?")
 _TOKENS = frozenset(
     {
-        *_NAMES, TokenType.NUMBER, TokenType.STRING, TokenType.TRUE, TokenType.FALSE,
+        *_NAMES, *_TIMES, TokenType.NUMBER, TokenType.STRING, TokenType.TRUE, TokenType.FALSE,
         TokenType.NULL, TokenType.AND, TokenType.OR, TokenType.NOT, TokenType.IN,
         TokenType.BETWEEN, TokenType.LIKE, TokenType.IS, TokenType.EQ, TokenType.NEQ,
         TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE, TokenType.PLUS,
@@ -43,13 +47,15 @@ _TYPES: tuple[tuple[Kind, str], ...] = (
     ("boolean", r"BOOL|BOOLEAN"),
     ("number", r"U?(TINY|SMALL|BIG|HUGE)?INT|U?INTEGER|INT[248]|FLOAT[48]?|REAL"),
     ("number", r"DOUBLE( PRECISION)?|DECIMAL|NUMERIC|NUMBER"),
+    ("time", r"DATETIME|TIMESTAMP(_NTZ)?"),
 )
 
 
 def kind_of_type(type_name: str) -> Kind | None:
     """What a warehouse type is to a rule; None for types that rules do not take."""
+    name = type_name.strip().upper().removesuffix(" WITHOUT TIME ZONE")
     for kind, pattern in _TYPES:
-        if re.fullmatch(rf"({pattern})(\([\d, ]*\))?", type_name.strip().upper()):
+        if re.fullmatch(rf"({pattern})(\([\d, ]*\))?", name):
             return kind
     return None
 
@@ -75,6 +81,9 @@ def _check_token(token: Token, after: Token | None) -> None:
         raise RuleError(f"'{token.text}' is not allowed in a rule", token.start)
     if token.token_type == TokenType.NUMBER and not _NUMBER.fullmatch(token.text):
         raise RuleError(f"'{token.text}' is not a plain number", token.start)
+    if token.token_type in _TIMES and (after is None or after.token_type != TokenType.STRING):
+        name = token.text.upper()
+        raise RuleError(f"{name} stands before a text: {name} '2026-01-31'", token.start)
     is_call = after is not None and after.token_type == TokenType.L_PAREN
     if is_call and token.token_type in _NAMES and token.text.lower() not in FUNCTIONS:
         raise RuleError(unknown("function", token.text, FUNCTIONS), token.start)
@@ -89,7 +98,7 @@ def syntax_error(error: SqlglotError) -> RuleError:
 
 
 def kind_of(node: exp.Expr, types: Types) -> Kind | None:
-    """Number, text or boolean; None when it hangs on a column whose type is not known.
+    """Number, text, boolean or time; None when it hangs on a column whose type is not known.
 
     Raises RuleError for every node that the language does not have.
     """
@@ -99,6 +108,9 @@ def kind_of(node: exp.Expr, types: Types) -> Kind | None:
         return _column_kind(node, types)
     if isinstance(node, exp.Boolean):
         return "boolean"
+    if isinstance(node, exp.Cast):
+        _check_time(node)
+        return "time"
     if isinstance(node, _CONDITIONS):
         _check_condition(node, types)
         return "boolean"
@@ -115,7 +127,8 @@ def _column_kind(node: exp.Column, types: Types) -> Kind | None:
         raise RuleError(unknown("column", name, types), at)
     kind = kind_of_type(types[name])
     if kind is None:
-        raise RuleError(f"column '{name}' is {types[name]}; rules take number, text, boolean", at)
+        takes = "rules take number, text, boolean, timestamp without zone"
+        raise RuleError(f"column '{name}' is {types[name]}; {takes}", at)
     return kind
 
 
@@ -126,7 +139,26 @@ def _computed_kind(node: exp.Expr, types: Types) -> Kind | None:
         return _need("text", operands_of(node), types)
     if isinstance(node, exp.Coalesce):
         return _same_kind(operands_of(node), types)
+    if isinstance(node, exp.Anonymous):  # the only call that the parser does not know
+        if len(node.expressions) != 2:
+            raise _refused(node, "; write days_between(earlier, later)")
+        _need("time", operands_of(node), types)
+        return "number"
     raise _refused(node)
+
+
+def _check_time(node: exp.Cast) -> None:
+    """A cast can only be DATE '...' or TIMESTAMP '...': the tokens allow no other."""
+    form = _FORMS.get(node.to.this)
+    text = node.this.name if isinstance(node.this, exp.Literal) else ""
+    try:
+        if form is None or not _ISO.fullmatch(text) or (len(text) == 10) != (len(form) == 10):
+            raise ValueError
+        if time_of(node).year not in _YEARS:
+            raise ValueError
+    except ValueError:
+        years = f"of {_YEARS.start} to {_YEARS.stop - 1}"
+        raise RuleError(f"'{text}' is not a time; write '{form}', {years}") from None
 
 
 def _check_condition(node: exp.Expr, types: Types) -> None:
@@ -159,14 +191,14 @@ def _check_comparison(node: exp.Expr, types: Types) -> None:
     if node.args.get("symmetric"):
         raise _refused(node)
     if isinstance(node, exp.In) and not (node.expressions and _are_constants(operands[1:])):
-        raise _refused(node, "; IN takes a list of numbers or texts")
+        raise _refused(node, "; IN takes a list of numbers, texts or times")
     if _same_kind(operands, types) == "boolean" and isinstance(node, _ORDERED):
         raise _refused(node, "; true and false have no order")
 
 
 def _are_constants(nodes: Sequence[exp.Expr]) -> bool:
     inner = [node.this.unnest() if isinstance(node, exp.Neg) else node for node in nodes]
-    return all(isinstance(node, exp.Literal) for node in inner)
+    return all(isinstance(node, exp.Literal | exp.Cast) for node in inner)
 
 
 def _need(kind: Kind, operands: Sequence[exp.Expr], types: Types) -> Kind:
@@ -198,6 +230,8 @@ def _refused(node: exp.Expr, why: str = "") -> RuleError:
 
 
 def _text(node: exp.Expr) -> str:
+    if isinstance(node, exp.Cast):
+        return f"the time '{node.this.name}'"
     return node.sql(dialect="duckdb")
 
 

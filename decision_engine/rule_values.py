@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import lru_cache, partial, reduce
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sqlglot import exp
 
 from decision_engine.errors import MissingColumnError
-from decision_engine.types import Bools, Column
+from decision_engine.types import Bools, Column, seconds_of
 
 Array = NDArray[Any]
 Columns = Mapping[str, Column]
@@ -27,6 +28,8 @@ Value = Callable[[Columns], Column]
 
 _ALWAYS = np.ones(1, dtype=bool)
 """The validity of a constant, a column of one row that goes with any number of rows."""
+
+MICROS_A_DAY = 86_400e6
 
 _FEW = 16
 """So many numbers of a list are compared one by one; more are sorted first."""
@@ -76,6 +79,11 @@ def value(node: exp.Expr) -> Value:
     if isinstance(node, exp.Literal | exp.Boolean):
         constant = _constant(node)
         return lambda _: constant
+    if isinstance(node, exp.Cast):
+        moment = Column(np.full(1, seconds_of(time_of(node))), _ALWAYS)
+        return lambda _: moment
+    if isinstance(node, exp.Anonymous):
+        return _computed(_days_between, [value(part) for part in operands_of(node)])
     if type(node) in _ARITHMETIC:
         return _computed(_ARITHMETIC[type(node)], [value(part) for part in operands_of(node)])
     if isinstance(node, exp.Coalesce):
@@ -106,6 +114,11 @@ def operands_of(node: exp.Expr) -> list[exp.Expr]:
     else:
         parts = [node.this, node.args.get("expression"), *node.expressions]
     return [part.unnest() for part in parts if isinstance(part, exp.Expr)]
+
+
+def time_of(node: exp.Cast) -> datetime:
+    """The moment that DATE '...' or TIMESTAMP '...' means, UTC. ValueError when it is none."""
+    return datetime.fromisoformat(node.this.name)
 
 
 def _read(name: str, columns: Columns) -> Column:
@@ -237,6 +250,11 @@ _ARITHMETIC: Mapping[type[exp.Expr], Callable[..., Any]] = {
     exp.Div: np.divide,
     exp.Neg: np.negative,
 }
+
+
+def _days_between(earlier: Array, later: Array) -> Array:
+    """Days with fractions, counted in whole microseconds as the warehouse counts."""
+    return (np.rint(later * 1e6) - np.rint(earlier * 1e6)) / MICROS_A_DAY
 
 
 def _computed(function: Callable[..., Any], parts: list[Value]) -> Value:

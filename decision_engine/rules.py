@@ -1,9 +1,12 @@
 """The rule language: one restricted SQL boolean expression, in the warehouse and in Python.
 
 Allowed: comparisons, AND / OR / NOT, IN (literals), BETWEEN, LIKE with a literal pattern,
-IS [NOT] NULL, + - * /, numbers, 'texts', true / false, column names, lower, upper, coalesce.
-Everything else is refused with its position (`rule_check`), so a rule can name nothing but
-columns that are known.
+IS [NOT] NULL, + - * /, numbers, 'texts', true / false, DATE '...' and TIMESTAMP '...' (UTC),
+column names, lower, upper, coalesce, days_between. Everything else is refused with its position
+(`rule_check`), so a rule can name nothing but columns that are known.
+
+Texts are compared as they are written: =, IN, LIKE and < tell upper from lower case, and < goes
+by code point. There is no clock in a rule: an age is `days_between(column, as_of)`.
 
 NULL follows SQL's three-valued logic. Arithmetic is done in double precision on both sides;
 a division by zero, or a result that is not finite, is NULL (`rule_values`).
@@ -22,7 +25,7 @@ from sqlglot.errors import SqlglotError
 
 from decision_engine import rule_check, rule_values
 from decision_engine.errors import RuleError
-from decision_engine.rule_values import name_of, operands_of
+from decision_engine.rule_values import MICROS_A_DAY, name_of, operands_of, time_of
 from decision_engine.types import Bools, Column, Contexts
 
 INFIX: Mapping[type[exp.Expr], str] = {
@@ -108,10 +111,28 @@ def _sql(node: exp.Expr, dialect: str) -> str:
         return node.sql(dialect=dialect)
     if isinstance(node, rule_check.ARITHMETIC):
         return _arithmetic_sql(node, dialect)
+    if isinstance(node, exp.Cast):
+        return f"TIMESTAMP '{time_of(node).isoformat(' ', 'microseconds')}'"
     parts = [_sql(part, dialect) for part in operands_of(node)]
+    if isinstance(node, exp.Anonymous):
+        return _days_between_sql(dialect, *parts)
     if type(node) in INFIX:
         return f"({parts[0]} {INFIX[type(node)]} {parts[1]})"
     return _condition_sql(node, parts)
+
+
+_MICROS_BETWEEN = {
+    "duckdb": "(EPOCH_US({1}) - EPOCH_US({0}))",
+    "postgres": "(EXTRACT(EPOCH FROM ({1} - {0})) * 1000000)",
+    "snowflake": "DATEDIFF(MICROSECOND, {0}, {1})",
+}
+
+
+def _days_between_sql(dialect: str, earlier: str, later: str) -> str:
+    """In whole microseconds, then one division: the same last bit in every warehouse."""
+    double = exp.DataType.build("double").sql(dialect=dialect)
+    micros = _MICROS_BETWEEN[dialect].format(earlier, later)
+    return f"(CAST({micros} AS {double}) / CAST({MICROS_A_DAY:.0f} AS {double}))"
 
 
 def _arithmetic_sql(node: exp.Expr, dialect: str) -> str:
