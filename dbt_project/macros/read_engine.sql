@@ -1,6 +1,10 @@
-{#- A table that the engine writes, with the given columns; no rows before its first run. -#}
+{#-
+  A table that the engine writes, with the given columns; no rows before its first run.
+  The warehouse is asked: with several threads, dbt's cache of relations may know of a few
+  tables of a schema and not yet of the others.
+-#}
 {% macro read_engine(table, columns) -%}
     {%- set relation = source('nextmove_engine', table) -%}
-    {%- set found = adapter.get_relation(relation.database, relation.schema, relation.identifier) if execute else relation -%}
-    {{ return(nextmove.typed_select(relation if found, columns, columns if found else {})) }}
+    {%- set present = nextmove.column_types(relation) if execute else columns -%}
+    {{ return(nextmove.typed_select(relation if present, columns, present)) }}
 {%- endmacro %}

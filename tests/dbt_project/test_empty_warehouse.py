@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.dbt_project.conftest import Dbt, DbtError
+from tests.dbt_project.conftest import PACKAGE, Dbt, DbtError
 from tests.dbt_project.warehouse import create_warehouse, insert, rows_of
 
 
@@ -63,3 +63,11 @@ def test_as_of_is_asked_for(dbt: Dbt, path: Path) -> None:
     create_warehouse(path)
     with pytest.raises(DbtError, match="var as_of is missing"):
         dbt(path, "run", "--select", "int_identity__sightings", as_of=None)
+
+
+def test_no_model_asks_the_cache_of_relations() -> None:
+    """With threads it may know a few tables of a schema only: decisions would be lost unseen."""
+    macros = [*(PACKAGE / "macros").rglob("*.sql"), *(PACKAGE / "models").rglob("*.sql")]
+
+    assert len(macros) > 50
+    assert not [m.name for m in macros if "get_relation(" in m.read_text(encoding="utf-8")]

@@ -9,7 +9,7 @@ contributions as (
 ),
 
 rewards as (
-    select decision_id, sum(reward) as reward
+    select decision_id, sum({{ nextmove.exact('reward') }}) as reward
     from contributions
     group by 1
 ),
@@ -45,7 +45,7 @@ timeline as (
     select
         contributions.agent,
         contributions.delay_hours as hours,
-        abs(contributions.reward) as arrived,
+        {{ nextmove.exact('abs(contributions.reward)') }} as arrived,
         null as open_id
     from contributions
     inner join decisions on contributions.decision_id = decisions.decision_id
@@ -59,16 +59,15 @@ timeline as (
 curve as (
     select
         open_id,
-        sum(arrived) over (partition by agent order by hours) as arrived,
-        sum(arrived) over (partition by agent) as arrived_in_the_end
+        cast(sum(arrived) over (partition by agent order by hours) as double precision) as arrived,
+        cast(sum(arrived) over (partition by agent) as double precision) as arrived_in_the_end
     from timeline
 ),
 
 shares as (
     select
         open_id as decision_id,
-        -- The two sums may differ in the last bit.
-        case when arrived < arrived_in_the_end then arrived / arrived_in_the_end else 1 end as share
+        arrived / arrived_in_the_end as share
     from curve
     where open_id is not null and arrived_in_the_end > 0
 )
