@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -60,6 +60,9 @@ bench-hotpath: setup  ## decisions per second of the service, beside the bare HT
 
 bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries on campaigns of known truth
 	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning
+
+bench-evaluate: setup  ## do intervals, lift and alarms keep their promises?
+	@OPENBLAS_NUM_THREADS=1 $(RUN)/python -m tests.decision_engine.bench_evaluate
 
 clean:  ## remove what setup and the demo made
 	rm -rf .venv .tools demo

@@ -450,6 +450,24 @@ def backtest(
 
 
 @main.command()
+@PROJECT
+@JSON
+def evaluate(folder: Path, as_json: bool) -> None:
+    """Lift, its parts, what each action causes, and whether the experiment is sound.
+
+    Reads closed decisions and their rewards as the last build left them; changes nothing.
+
+    \b
+    Example:  nextmove evaluate --json
+    """
+    from decision_engine.evaluation import evaluate_all
+    from decision_engine.evaluation_report import render
+
+    with reported_errors():
+        emit(evaluate_all(open_workspace(folder)), as_json, render)
+
+
+@main.command()
 @click.argument("decision_id")
 @PROJECT
 @JSON

@@ -35,7 +35,8 @@ PARTS = ("sending", "guardrails", "content", "timing", "model")
 class Waterfall:
     """`parts` in the order of PARTS; their values sum to `total.value`, to the last bit.
 
-    Reward per decision, 95% intervals. All NaN when refused.
+    Reward per decision, 95% intervals. The parts are NaN when refused, the total only when a
+    group is too small.
     """
 
     total: Interval
@@ -69,7 +70,7 @@ def waterfall(groups: Randomised) -> Waterfall:
     for target in _targets(groups):
         estimate: Estimate = dr(groups.random, target, groups.predictions)
         if estimate.verdict == "refused":
-            return _refused(estimate.reason)
+            return _refused(estimate.reason, _total(groups))
     scores = [_scores(groups.random, t, groups.predictions) for t in _targets(groups)]
     rows = [groups.holdout.reward, *scores, groups.treatment.reward]
     values = [float(r.mean()) for r in rows]
@@ -80,6 +81,13 @@ def waterfall(groups: Randomised) -> Waterfall:
         for j, (name, step) in enumerate(zip(PARTS, steps, strict=True))
     }
     return Waterfall(_interval(sum(steps), influence[-1] - influence[0], customer), parts)
+
+
+def _total(groups: Randomised) -> Interval:
+    ends = [groups.holdout.reward, groups.treatment.reward]
+    influence, customer = _influence(groups, ends)
+    value = float(ends[1].mean()) - float(ends[0].mean())
+    return _interval(value, influence[1] - influence[0], customer)
 
 
 def mix(shares: Floats, eligible: Bools) -> Floats:
@@ -137,6 +145,6 @@ def _interval(value: float, influence: Floats, customer: Ints) -> Interval:
     return Interval(value, value - error * below, value + error * above)
 
 
-def _refused(reason: str) -> Waterfall:
+def _refused(reason: str, total: Interval | None = None) -> Waterfall:
     none = Interval(float("nan"), float("nan"), float("nan"))
-    return Waterfall(none, dict.fromkeys(PARTS, none), "refused", reason)
+    return Waterfall(total or none, dict.fromkeys(PARTS, none), "refused", reason)

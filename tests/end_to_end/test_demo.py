@@ -156,3 +156,18 @@ def test_what_was_tracked_is_what_people_did(lived: tuple[Path, dict[str, Any]])
         row["phone"] = clean_phone(row["phone"]) if row["phone"] else None
         assert found[row["message_id"]] == row
     assert {row["type"] for row in found.values()} == {"identify", "page", "screen", "track"}
+
+
+def test_evaluate_reads_what_the_loop_wrote(lived: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = lived
+    done = nextmove("evaluate", "--project", str(folder), "--json")
+    agents = json.loads(done.stdout)
+
+    assert done.returncode == 0, done.stderr
+    judged = {name: found for name, found in agents.items() if found is not None}
+    assert judged
+    for found in judged.values():
+        assert found["sizes"]["verdict"] == "estimated"
+        whole = next(c for c in found["contamination"] if c["campaign"] == "all")
+        # The market sends nothing of its own, and our agents share one holdout.
+        assert whole["messages"] == 0

@@ -1,11 +1,11 @@
 with inbound as (
     select
-        event_id, vendor, event_type, external_id, email, channel, message_ref, decision_id,
+        event_id, vendor, event_type, external_id, email, channel, campaign_id, message_ref, decision_id,
         is_machine, occurred_at, received_at
     from {{ ref('stg_esp__events') }}
     union all
     select
-        event_id, vendor, event_type, external_id, email, channel, message_ref, decision_id,
+        event_id, vendor, event_type, external_id, email, channel, campaign_id, message_ref, decision_id,
         is_machine, occurred_at, received_at
     from {{ ref('stg_nextmove__inbound_events') }}
 ),
@@ -64,6 +64,8 @@ select
     resolved.vendor || ':' || resolved.event_id as event_key,
     coalesce(decisions.customer_id, resolved.customer_id) as customer_id,
     coalesce(decisions.decision_id, by_reference.decision_id) as decision_id,
+    resolved.vendor,
+    resolved.campaign_id,
     resolved.event_type,
     coalesce(resolved.channel, decisions.channel) as channel,
     resolved.is_machine,

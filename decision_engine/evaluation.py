@@ -1,0 +1,205 @@
+"""evaluate over the warehouse: is the experiment sound, what is the lift, what causes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectors.base import Warehouse
+from decision_engine.drift import Drift, drift, scores_of
+from decision_engine.errors import StepError
+from decision_engine.evaluation_log import AgentLog, customers_of, read_log
+from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
+from decision_engine.reward_model import CrossFit, cross_fit, folds_of
+from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
+from decision_engine.training import REWARDS
+from decision_engine.types import Ints
+from decision_engine.uplift import Effect, effects
+from decision_engine.waterfall import Randomised, Waterfall, waterfall
+from decision_engine.workspace import Workspace
+
+TREATMENT = "treatment"
+CONTAMINATION = "rpt_holdout_contamination"
+
+_SEED = 1  # of the folds: the same log gives the same report
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """Messages to people held out: of one campaign, or of all (`campaign` is all)."""
+
+    vendor: str
+    campaign: str
+    is_ours: bool | None
+    held_out_customers: int
+    reached_customers: int
+    messages: int
+    reached_share: float
+
+
+@dataclass(frozen=True)
+class AgentEvaluation:
+    """One agent's closed decisions, judged; keys are names of groups and actions.
+
+    `lifts` of the treatment against each other group, per customer and by intention to treat,
+    adjusted for what was known at the customer's first decision. `effects` and `drifts` are
+    per decision, from the groups that choose at random.
+    """
+
+    decisions: int
+    left_out: int
+    groups: dict[str, Group]
+    sizes: SampleRatio | None
+    lifts: dict[str, Lift]
+    waterfall: Waterfall | None
+    effects: dict[str, Effect]
+    drifts: dict[str, Drift]
+    contamination: tuple[Contamination, ...]
+
+
+def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
+    """Every agent's evaluation; None for one without closed decisions. StepError before build."""
+    with workspace.warehouse_to_read() as warehouse:
+        for model in (REWARDS, CONTAMINATION):
+            if warehouse.columns(workspace.model(model)) is None:
+                raise StepError(
+                    f"{workspace.model(model)} does not exist; run `nextmove build` first"
+                )
+        return {name: _agent(workspace, warehouse, name) for name in sorted(workspace.agents)}
+
+
+def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvaluation | None:
+    found = read_log(workspace, warehouse, name)
+    if found is None:
+        return None
+    content = content_of(workspace, name)
+    random = found.of_group(*found.of_kind("uniform"))
+    fit = _fit(found, random)
+    return AgentEvaluation(
+        decisions=len(found.log),
+        left_out=found.left_out,
+        groups={g: Group(m.n, *_first(m)) for g, m in _moments(found).items()},
+        sizes=sizes_of(found),
+        lifts=lifts_of(found),
+        waterfall=waterfall_of(found, random, fit, content),
+        effects=effects_of(found, random, fit),
+        drifts=drifts_of(found, random, fit),
+        contamination=contamination_of(workspace, warehouse, name),
+    )
+
+
+def contamination_of(
+    workspace: Workspace, warehouse: Warehouse, agent: str
+) -> tuple[Contamination, ...]:
+    """All sends of any vendor to the agent's holdout: the whole first, then by campaign."""
+    rows = warehouse.rows(
+        "select vendor, campaign, is_ours, held_out_customers, reached_customers, messages,"
+        f" reached_share from {workspace.model(CONTAMINATION)} where agent = ?"
+        " order by case when campaign = 'all' then 0 else 1 end, reached_customers desc,"
+        " vendor, campaign",
+        [agent],
+    )
+    return tuple(Contamination(*row) for row in rows)
+
+
+def content_of(workspace: Workspace, agent: str) -> Ints:
+    """A code (k,) for what each action says; actions that differ in their hour share one."""
+    said = [(a.channel, a.creative, a.incentive) for a in workspace.catalog(agent).actions]
+    codes = {content: i for i, content in enumerate(dict.fromkeys(said))}
+    return np.array([codes[content] for content in said], dtype=np.int64)
+
+
+def sizes_of(found: AgentLog) -> SampleRatio | None:
+    """Customers per group against the shares in force at each one's first decision."""
+    first = found.first_rows()
+    shares = found.shares[found.epoch[first]]
+    used = np.asarray(shares.min(axis=0) > 0)
+    if used.sum() < 2 or not used[found.group[first]].all():
+        return None
+    place = np.cumsum(used) - 1
+    counts, distinct = strata(place[found.group[first]], shares[:, used])
+    return sample_ratio(counts, distinct)
+
+
+def lifts_of(found: AgentLog) -> dict[str, Lift]:
+    """Treatment against every other group."""
+    moments = _moments(found)
+    if TREATMENT not in moments:
+        return {}
+    rows = {g: len(found.of_group(g)) for g in moments}
+    return {
+        g: lift(*adjusted(moments[TREATMENT], m), rows[TREATMENT] + rows[g])
+        for g, m in moments.items()
+        if g != TREATMENT
+    }
+
+
+def _moments(found: AgentLog) -> dict[str, Moments]:
+    """Each group's customers: reward of the whole period, context at their first decision."""
+    first = found.first_rows()
+    total = np.bincount(customers_of(found.log), found.log.reward)
+    x, group = found.x[first], found.group[first]
+    return {
+        name: moments_of(total[group == i], x[group == i])
+        for i, name in enumerate(found.groups)
+        if (group == i).sum() > 1
+    }
+
+
+def _first(moments: Moments) -> tuple[float, float]:
+    return float(moments.mean[0]), float(moments.covariance[0, 0])
+
+
+def _fit(found: AgentLog, rows: Ints) -> CrossFit | None:
+    if len(rows) < 2:
+        return None
+    log = found.log.take(rows)
+    fold = folds_of(log, np.random.default_rng(_SEED))
+    return cross_fit(log, found.x[rows], len(found.actions), fold)
+
+
+def effects_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Effect]:
+    """What each action causes over doing nothing, the most certain first."""
+    if fit is None:
+        return {}
+    all_of = effects(found.log.take(rows), found.eligible[rows], fit.predictions)
+    return {found.actions[e.action]: e for e in all_of}
+
+
+def drifts_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Drift]:
+    """For each action whether what it earns has changed."""
+    if fit is None:
+        return {}
+
+    def test(action: int) -> Drift:
+        at = np.flatnonzero(found.eligible[rows, action])
+        log, q = found.log.take(rows[at]), fit.predictions[at]
+        return drift(scores_of(log, q, action), found.day[rows[at]])
+
+    possible = np.flatnonzero(found.eligible[rows].any(axis=0)).tolist()
+    return {found.actions[a]: test(a) for a in possible}
+
+
+def waterfall_of(
+    found: AgentLog, rows: Ints, fit: CrossFit | None, content: Ints
+) -> Waterfall | None:
+    """The parts of the lift over the holdout; None without the three groups it takes."""
+    quiet = [g for g in found.of_kind("fixed") if _does_nothing(found, g)]
+    held, treated = found.of_group(*quiet), found.of_group(TREATMENT)
+    if fit is None or not len(held) or not len(treated):
+        return None
+    return waterfall(
+        Randomised(
+            holdout=found.log.take(held),
+            random=found.log.take(rows),
+            treatment=found.log.take(treated),
+            eligible=found.eligible[rows],
+            predictions=fit.predictions,
+            content=content,
+        )
+    )
+
+
+def _does_nothing(found: AgentLog, group: str) -> bool:
+    return not found.log.action[found.of_group(group)].any()

@@ -1,0 +1,121 @@
+"""The result of evaluate for the terminal, readable at 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from decision_engine.backtest_report import number, shown_interval
+from decision_engine.evaluation import AgentEvaluation, Contamination
+from decision_engine.lift import Interval, mean_interval
+from decision_engine.terminal import new_table
+
+SHOWN = 8
+"""Actions and campaigns a table shows; --json has them all."""
+
+
+def render(result: Mapping[str, AgentEvaluation | None]) -> RenderableType:
+    """Agent by agent: groups and lift, soundness, waterfall, effects, drift."""
+    parts: list[RenderableType] = []
+    for name, found in result.items():
+        parts.append(Text(f"\n{name}", style="bold"))
+        parts += [Text("No closed decisions yet.")] if found is None else _agent(found)
+    return Group(*parts)
+
+
+def _agent(found: AgentEvaluation) -> list[RenderableType]:
+    text = f"{found.decisions:,} closed decisions"
+    if found.left_out:
+        text += f"; {found.left_out:,} made with other actions or features are left out"
+    parts: list[RenderableType] = [Text(text), _groups(found), *map(Text, soundness(found))]
+    if found.waterfall is not None and found.waterfall.verdict == "estimated":
+        parts += ["", _waterfall(found)]
+    elif found.waterfall is not None:
+        parts.append(Text(f"- The lift cannot be divided: {found.waterfall.reason}."))
+    known = [e for e in found.effects.values() if e.estimate.verdict == "estimated"]
+    if known:
+        parts += ["", _effects(found)]
+    elif found.effects:
+        reason = next(iter(found.effects.values())).estimate.reason
+        parts.append(Text(f"- What an action causes cannot be told yet: {reason}."))
+    return [*parts, *(Text(line) for line in drift_lines(found))]
+
+
+def _groups(found: AgentEvaluation) -> Table:
+    table = new_table("Reward per customer; treatment's lift is valid at every look")
+    for name in ("group", "customers", "mean reward", "treatment's lift over it"):
+        table.add_column(name, justify="left" if name == "group" else "right", no_wrap=True)
+    for name, group in found.groups.items():
+        lift = found.lifts.get(name)
+        shown = "" if lift is None else _bounds(lift.always_valid)
+        table.add_row(name, f"{group.n:,}", shown_interval(mean_interval(group)), shown)
+    return table
+
+
+def soundness(found: AgentEvaluation) -> list[str]:
+    """What may make the comparison unsound, in sentences."""
+    lines = []
+    if found.sizes is not None and found.sizes.verdict == "refused":
+        lines.append(f"- Beware: {found.sizes.reason}.")
+    elif found.sizes is not None:
+        lines.append(f"- Group sizes fit their shares (p = {found.sizes.p_value:.2g}).")
+    return lines + contamination_lines(found.contamination)
+
+
+def contamination_lines(found: tuple[Contamination, ...]) -> list[str]:
+    """How many of the held-out people got a message all the same, and from which campaigns."""
+    if not found:
+        return []
+    whole, *campaigns = found
+    if not whole.messages:
+        return [f"- No message reached the {whole.held_out_customers:,} held-out customers."]
+    text = (
+        f"- Beware: {whole.messages:,} messages reached {whole.reached_customers:,} of"
+        f" {whole.held_out_customers:,} held-out customers ({whole.reached_share:.1%}):"
+    )
+    named = [
+        f"  {c.vendor} · {c.campaign}: {c.messages:,} to {c.reached_customers:,}"
+        for c in campaigns[:SHOWN]
+    ]
+    return [text, *named]
+
+
+def _waterfall(found: AgentEvaluation) -> Table:
+    table = new_table("Where the lift over the holdout comes from, per decision")
+    table.add_column("part", no_wrap=True)
+    table.add_column("reward", justify="right", no_wrap=True)
+    if found.waterfall is not None:
+        for name, part in {**found.waterfall.parts, "total": found.waterfall.total}.items():
+            table.add_row(name, _bounds(part))
+    return table
+
+
+def _effects(found: AgentEvaluation) -> Table:
+    table = new_table("What each action causes over doing nothing, per decision")
+    for name in ("action", "effect", "certain"):
+        table.add_column(name, justify="left" if name == "action" else "right")
+    for name, effect in list(found.effects.items())[:SHOWN]:
+        e = effect.estimate
+        shown = _bounds(Interval(e.value, e.low, e.high))
+        table.add_row(name, shown if e.verdict == "estimated" else "-", number(effect.certain))
+    return table
+
+
+def drift_lines(found: AgentEvaluation) -> list[str]:
+    """The actions that began to earn more or less."""
+    return [
+        f"- {name} earns {number(abs(d.change))} {'more' if d.change > 0 else 'less'} per decision"
+        " than it did: look for what changed."
+        for name, d in found.drifts.items()
+        if d.found
+    ]
+
+
+def _bounds(interval: Interval) -> str:
+    """`+0.12 [0.02, 0.22]`; a dash when refused."""
+    if interval.value != interval.value:
+        return "-"
+    return f"{interval.value:+.3g} [{interval.low:.3g}, {interval.high:.3g}]"
