@@ -1,8 +1,8 @@
 """make bench-evaluate: do the intervals and alarms keep their promises? Seeds are printed.
 
 1,000 simulated logs a world for the off-policy estimators, 2,000 experiments without any
-difference and 28 daily looks each, 2,000 actions without drift, 500 campaigns. Takes about
-half an hour of one core; `--share 0.1` does a tenth of it. Fails when a promise is broken.
+difference and 28 daily looks each, 2,000 actions without drift, 500 campaigns. Takes six
+minutes of one core; `--share 0.1` does a tenth of it. Fails when a promise is broken.
 """
 
 from __future__ import annotations
