@@ -165,7 +165,8 @@ def rewards_of(
 
 def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
     def numbers(name: str) -> Any:
-        return batch[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        # A warehouse adds up in any order: without rounding, the last bit is left to chance.
+        return np.round(batch[name].to_numpy(zero_copy_only=False).astype(np.float64), 9)
 
     is_closed = batch["is_closed"].to_numpy(zero_copy_only=False).astype(bool)
     return Rewards(
