@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from connectors import failpoint
 from connectors.base import Warehouse
@@ -182,19 +183,23 @@ def decide_batch(
     epoch: Epoch,
     project: Project,
     *,
+    slots: Sequence[str] | None = None,
     channel: str | None = None,
     with_propensity: bool = True,
 ) -> Iterator[tuple[AgentInEpoch, Decisions]]:
     """All decisions for n customers: arbitrate among the agents first, then decide for each.
 
+    Every row has its slot in `slots`, or they all have the epoch's.
     With a `channel`, nothing goes out on another one. Without `with_propensity`, p_action and
     propensity are NaN, to be computed from the record later (`replay`); p_agent is always there.
     """
+    slot_of = np.empty(len(contexts), dtype=object)
+    slot_of[:] = epoch.slot if slots is None else slots
     audiences = [audience_of(contexts, agent, epoch, project, channel) for agent in agents]
-    winner, p_agent = arbitrated(contexts, audiences, epoch, project)
+    winner, p_agent = arbitrated(contexts, audiences, slot_of, project)
     for i, audience in enumerate(audiences):
         mine = audience.take(winner[audience.rows] == i)
-        candidates = candidates_of(mine, epoch, project, p_agent[mine.rows])
+        candidates = candidates_of(mine, slot_of[mine.rows], project, p_agent[mine.rows])
         yield (
             audience.agent,
             decide(audience.agent.plan, candidates, with_propensity=with_propensity),
@@ -213,7 +218,7 @@ def audience_of(
 
 
 def arbitrated(
-    contexts: Contexts, audiences: list[Audience], epoch: Epoch, project: Project
+    contexts: Contexts, audiences: list[Audience], slots: NDArray[Any], project: Project
 ) -> tuple[Ints, Floats]:
     """Which agent may decide for each customer (n,), -1 for none, and with what probability."""
     available = np.zeros((len(contexts), len(audiences)), dtype=bool)
@@ -227,9 +232,8 @@ def arbitrated(
         for i, audience in enumerate(audiences):
             wanted = contested[audience.rows]
             value[audience.rows[wanted], i] = audience.values(wanted)
-        touch = keys.customer_keys(
-            project.salt, f"arbiter\x1f{epoch.slot}", contexts.customer_ids[contested]
-        )
+        who = zip(slots[contested], contexts.customer_ids[contested], strict=True)
+        touch = keys.customer_keys(project.salt, "arbiter", ["\x1f".join(w) for w in who])
         winner[contested], p_agent[contested] = arbitrate(
             touch, value[contested], available[contested], project.arbiter_explore
         )
@@ -237,13 +241,14 @@ def arbitrated(
 
 
 def candidates_of(
-    audience: Audience, epoch: Epoch, project: Project, p_agent: Floats
+    audience: Audience, slots: NDArray[Any], project: Project, p_agent: Floats
 ) -> Candidates:
     """The rows that the arbiter gave to this agent, ready to be decided."""
     agent, contexts = audience.agent, audience.contexts
-    row_keys, ids = keys.decision_keys(project.salt, agent.name, epoch.slot, contexts.customer_ids)
+    row_keys, ids = keys.decision_keys(project.salt, agent.name, slots, contexts.customer_ids)
     return Candidates(
         keys=row_keys,
+        slots=slots,
         decision_ids=ids,
         customer_ids=contexts.customer_ids,
         group=agent.group_names[agent.group_of(contexts.customer_ids)],

@@ -137,12 +137,13 @@ class AgentPlan:
 class Candidates:
     """The rows one agent decides about: n customers, k actions, d features.
 
-    `keys`, `decision_ids`, `customer_ids` (n,) · `group` (n,) object array of group names ·
+    `keys`, `slots`, `decision_ids`, `customer_ids`, `group` (the name of it) (n,) ·
     `reasons` (n, k) uint8 · `x` (n, d) raw features · `times` when each action would leave ·
     `p_agent` (n,) · `facts` columns of n guardrail facts, logged as they are.
     """
 
     keys: Keys
+    slots: NDArray[Any]
     decision_ids: NDArray[Any]
     customer_ids: NDArray[Any]
     group: NDArray[Any]
@@ -184,6 +185,7 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
     return Decisions(
         agent=plan.agent,
         keys=rows.keys,
+        slots=rows.slots,
         decision_ids=rows.decision_ids,
         customer_ids=rows.customer_ids,
         group=rows.group,

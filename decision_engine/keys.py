@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any
 
 import numpy as np
@@ -67,18 +67,21 @@ def _padded(salt: str) -> tuple[Any, Any]:
 
 
 def decision_keys(
-    salt: str, agent: str, slot: str, customer_ids: Iterable[str]
+    salt: str, agent: str, slots: str | Sequence[str] | NDArray[Any], customer_ids: Iterable[str]
 ) -> tuple[Keys, NDArray[Any]]:
-    """The key and the id of each customer's decision of one agent in one slot.
+    """The key and the id of each customer's decision of one agent in a slot: one for all or each.
 
     The message is agent, slot and customer, separated by a character none of the first two may
     hold, so two different triples never give the same message. Returns `keys` (n,) uint64 (the
     first 8 bytes of the digest, big-endian) and `decision_ids` (n,) object array of 64 hex digits.
-    Raises ValueError when `agent` or `slot` holds a unit separator (U+001F).
+    Raises ValueError when `agent` or a slot holds a unit separator (U+001F).
     """
-    if "\x1f" in agent or "\x1f" in slot:
-        raise ValueError("`agent` and `slot` must not hold the unit separator U+001F")
-    data = _Hmac(salt, f"decision\x1f{agent}\x1f{slot}\x1f").digests(customer_ids)
+    each = repeat(slots) if isinstance(slots, str) else slots
+    distinct = {slots} if isinstance(slots, str) else set(slots)
+    if any("\x1f" in name for name in (agent, *distinct)):
+        raise ValueError("`agent` and `slots` must not hold the unit separator U+001F")
+    texts = (f"{slot}\x1f{customer}" for slot, customer in zip(each, customer_ids, strict=False))
+    data = _Hmac(salt, f"decision\x1f{agent}\x1f").digests(texts)
     text = data.hex()
     ids = np.empty(len(data) // 32, dtype=object)
     ids[:] = [text[i : i + 64] for i in range(0, len(text), 64)]

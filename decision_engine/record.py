@@ -59,7 +59,7 @@ def _columns(
     return {
         "decision_id": decisions.decision_ids,
         "epoch_id": [epoch.epoch_id] * n,
-        "slot": [epoch.slot] * n,
+        "slot": decisions.slots,
         "agent": [agent.name] * n,
         "customer_id": decisions.customer_ids,
         "decided_at": [epoch.as_of] * n,

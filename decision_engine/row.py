@@ -1,12 +1,8 @@
-"""One person's columns, to be overwritten in place while events come in.
-
-A `Layout` is made once for a profile table, a `Row` once for a person: its columns are views of
-three small arrays, so a changed value is one assignment and `contexts` is always current.
-"""
+"""What is known of a few people as columns, without a scan of the warehouse."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -25,7 +21,7 @@ _DTYPES: Mapping[Block, Any] = {
 
 
 class Layout:
-    """Where each column of a table has its place in a `Row`.
+    """The columns of a profile table by their kind, worked out once.
 
     `types` maps column names to warehouse types; `customer_id` is not a column. Numbers become
     float64, times Unix seconds, all else text, as in `arrow.column_of_array`.
@@ -37,34 +33,19 @@ class Layout:
             if name != "customer_id":
                 self.names[_block_of(type_name)].append(name)
 
-
-class Row:
-    """One person as Contexts of n = 1.
-
-    What is made from `contexts` may share its memory: use it up before the next `set`.
-    """
-
-    def __init__(self, layout: Layout, customer_id: str, values: Mapping[str, Any]) -> None:
-        self._places: dict[str, tuple[NDArray[Any], NDArray[Any], int]] = {}
+    def contexts(self, customer_ids: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Contexts:
+        """N people by their columns; one that is absent is NULL, a time may be ISO text."""
+        n = len(rows)
         columns: dict[str, Column] = {}
-        for block, names in layout.names.items():
-            given = [values.get(name) for name in names]
-            valid = np.array([v is not None for v in given], dtype=bool)
-            data = _block(block, given)
-            views = zip(names, data.reshape(-1, 1), valid.reshape(-1, 1), strict=True)
-            for i, (name, value, known) in enumerate(views):
-                columns[name] = Column(value, known)
-                self._places[name] = data, valid, i
-        self.contexts = Contexts(np.array([customer_id], dtype=object), columns)
-
-    def set(self, name: str, value: Any) -> None:
-        """Overwrite one value; None is NULL, a time is Unix seconds. KeyError: no such column."""
-        data, valid, i = self._places[name]
-        if value is None:
-            valid[i] = False
-        else:
-            data[i] = value
-            valid[i] = True
+        for block, names in self.names.items():
+            given = [row.get(name) for name in names for row in rows]
+            # One array for all columns of a kind: a column is a view of a part of it.
+            valid = np.array([v is not None for v in given], dtype=bool).reshape(-1, n)
+            data = _block(block, given).reshape(-1, n)
+            columns |= zip(names, map(Column, data, valid), strict=True)
+        ids = np.empty(n, dtype=object)
+        ids[:] = customer_ids
+        return Contexts(ids, columns)
 
 
 def _block_of(type_name: str) -> Block:
@@ -74,7 +55,7 @@ def _block_of(type_name: str) -> Block:
 
 
 def _block(block: Block, given: list[Any]) -> NDArray[Any]:
-    """The values (m,), with the empty value of the block for None."""
+    """The values, with the empty value of the block for None."""
     empty = _EMPTY[block]
     if block == "time":
         given = [None if v is None else _seconds(v) for v in given]

@@ -194,7 +194,8 @@ class Catalog:
 class Epoch:
     """Everything a decision depends on besides its own context; committed before the first one.
 
-    `as_of` is UTC. `slot` is the batch date (ISO), an event id, or message x send.
+    `as_of` is UTC. `slot` is the batch date (ISO), or that of all decisions that events and
+    requests call for, each of which then has a slot of its own.
     """
 
     epoch_id: str
@@ -209,9 +210,9 @@ class Epoch:
 class Decisions:
     """n decisions of one agent in one epoch, as arrays (struct of arrays).
 
-    `action` (n,) int64 index into the catalog · `propensity` (n,) =
-    p_agent x p_action · `mean`, `sd` (n, k) float64 posterior of each action
-    (empty (n, 0) for uniform and fixed) · `share` (n, k) of the frozen samples
+    `slots`, `decision_ids`, `customer_ids` (n,) texts · `action` (n,) int64 index into the
+    catalog · `propensity` (n,) = p_agent x p_action · `mean`, `sd` (n, k) float64 posterior of
+    each action (empty (n, 0) for uniform and fixed) · `share` (n, k) of the frozen samples
     that each action wins, for the family `samples` ((n, 0) when no group has such a policy) ·
     `reasons` (n, k) uint8 `Reason` codes · `x` (n, d) raw features · `send_at` (n,) float64
     Unix seconds, NaN for no_action.
@@ -219,6 +220,7 @@ class Decisions:
 
     agent: str
     keys: Keys
+    slots: NDArray[Any]
     decision_ids: NDArray[Any]
     customer_ids: NDArray[Any]
     group: NDArray[Any]

@@ -1,4 +1,4 @@
-"""One decision for one person: the batch's own function on a single row."""
+"""Decisions for a few people at once: the batch's own function on their rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from decision_engine.cross_check import EVENT_COLUMNS
 from decision_engine.epochs import EVENTS, AgentInEpoch, in_epoch, plan_of
 from decision_engine.features import all_needed_columns
 from decision_engine.record import CarriedOutBy, rows_of
-from decision_engine.row import Layout, Row
+from decision_engine.row import Layout
 from decision_engine.rules import parsed
 from decision_engine.service import records
 from decision_engine.service.definitions import profile_types
@@ -94,34 +94,33 @@ class Decider:
 
     def decide(
         self,
-        customer_id: str,
-        values: Mapping[str, Any],
+        people: Sequence[tuple[str, str, Mapping[str, Any]]],
         agents: Sequence[str],
-        slot: str,
         at: datetime,
-        *,
         channel: str | None = None,
         carried_out_by: CarriedOutBy = "delivery",
-    ) -> dict[str, Any] | None:
-        """A row of `decisions`, p_action and propensity left out; None outside all audiences.
+    ) -> dict[str, dict[str, Any]]:
+        """Rows of `decisions` by customer, p_action and propensity left out.
 
-        `values` are profile columns as of `at` (UTC); one that is absent is NULL.
+        `people` are (slot, customer_id, profile columns as of `at` in UTC; one that is absent is
+        NULL), nobody twice. Who is outside all audiences has no row.
         """
-        epoch = Epoch(self.epoch_id, slot, at, "", self.workspace.digest, self.is_stopped)
-        asked = [self.agents[name] for name in agents]
-        contexts = self._contexts(customer_id, values)
+        epoch = Epoch(self.epoch_id, EVENTS, at, "", self.workspace.digest, self.is_stopped)
+        slots, ids, values = zip(*people, strict=True)
         made = decide_batch(
-            contexts,
-            asked,
+            self._layout.contexts(ids, values),
+            [self.agents[name] for name in agents],
             epoch,
             self.workspace.project,
+            slots=slots,
             channel=channel,
             with_propensity=False,
         )
-        for agent, decisions in made:
-            for row in rows_of(decisions, agent, epoch, carried_out_by):
-                return row
-        return None
+        return {
+            row["customer_id"]: row
+            for agent, decisions in made
+            for row in rows_of(decisions, agent, epoch, carried_out_by)
+        }
 
     def called_by(self, event: records.Event) -> list[tuple[str, str | None]]:
         """(agent, condition on the profile) of each trigger that the event itself satisfies."""
@@ -129,7 +128,9 @@ class Decider:
 
     def holds(self, rule: str | None, customer_id: str, values: Mapping[str, Any]) -> bool:
         """Whether a trigger's condition is true of a profile."""
-        return rule is None or bool(parsed(rule).holds(self._contexts(customer_id, values))[0])
+        if rule is None:
+            return True
+        return bool(parsed(rule).holds(self._layout.contexts([customer_id], [values]))[0])
 
     @cached_property
     def _triggers(self) -> tuple[tuple[str, str, str | None], ...]:
@@ -138,9 +139,6 @@ class Decider:
             for name, agent in self.agents.items()
             for trigger in agent.config.triggers
         )
-
-    def _contexts(self, customer_id: str, values: Mapping[str, Any]) -> Contexts:
-        return Row(self._layout, customer_id, values).contexts
 
 
 @lru_cache(maxsize=4096)  # few combinations of an event's columns occur

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -42,6 +42,8 @@ from decision_engine.state import load
 from decision_engine.workspace import Workspace
 
 FLUSH_SECONDS = 1.0
+GROUP = 64
+"""People decided for together at most: the last one of a group waits for all of it."""
 REMEMBERED_DAYS = 30
 """Decisions can be asked for so long; the warehouse has them for good."""
 PENDING = "pending"
@@ -69,6 +71,33 @@ class Pending(msgspec.Struct, frozen=True):
     at: int
 
 
+class Kind(NamedTuple):
+    """What is the same for those who are decided for in one call."""
+
+    agents: tuple[str, ...]
+    channel: str | None
+    carried_out_by: CarriedOutBy
+
+
+class Ask(NamedTuple):
+    """Somebody waits for the decision of a slot about a person."""
+
+    key: str
+    slot: str
+    kind: Kind
+    answer: asyncio.Future[dict[str, Any] | None]
+
+    def tell(self, row: dict[str, Any] | None) -> None:
+        """Answer, if that has not been done and is still wanted."""
+        if not self.answer.done():
+            self.answer.set_result(row)
+
+    def fail(self, error: Exception) -> None:
+        """Say why there is no answer."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
 class NotReadyError(Exception):
     """No policy state has been published, so nothing can be decided yet."""
 
@@ -93,7 +122,8 @@ class HotPath:
         self._clock = clock
         self._position = Position(*(store.position or (0, 0)))
         self._pending = _pending_of(store.get_live(PENDING))
-        self._busy: dict[str, asyncio.Future[None]] = {}
+        self._asks: list[Ask] = []
+        self._deciding: asyncio.Task[None] | None = None
         self._epochs: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_running = False
@@ -222,36 +252,71 @@ class HotPath:
         A row of `decisions` with times as ISO text; None when the person is in no audience.
         Raises NotReadyError, and what the commit raises.
         """
-        while (busy := self._busy.get(key)) is not None:
-            await busy
-        if (found := self.decision_of(slot, key)) is not None:
-            return found
-        done = self._busy[key] = asyncio.get_running_loop().create_future()
-        try:
-            return await self._decide(key, agents, slot, channel, carried_out_by)
-        finally:
-            del self._busy[key]
-            done.set_result(None)
+        kind = Kind(tuple(agents), channel, carried_out_by)
+        ask = Ask(key, slot, kind, asyncio.get_running_loop().create_future())
+        self._asks.append(ask)
+        if self._deciding is None or self._deciding.done():
+            self._deciding = self._spawn(self._decide_all())
+        return await ask.answer
 
-    async def _decide(
-        self,
-        key: str,
-        agents: Sequence[str],
-        slot: str,
-        channel: str | None,
-        carried_out_by: CarriedOutBy,
-    ) -> dict[str, Any] | None:
+    async def _decide_all(self) -> None:
+        """Decide for all who wait, together; who comes meanwhile is in the next group."""
+        while self._asks:
+            waiting, self._asks = self._asks, []
+            try:
+                await self._decide_for(self._first_of_each(waiting))
+            except Exception as error:
+                for ask in waiting:
+                    ask.fail(error)
+
+    def _first_of_each(self, waiting: Sequence[Ask]) -> list[Ask]:
+        """One ask for each person, for one decision counts in the next; the others wait on."""
+        group: dict[str, Ask] = {}
+        for ask in waiting:
+            if ask.answer.done():
+                continue  # whoever asked has gone
+            if (made := self.decision_of(ask.slot, ask.key)) is not None:
+                ask.tell(made)
+            elif ask.key in group or len(group) == GROUP:
+                self._asks.append(ask)
+            else:
+                group[ask.key] = ask
+        return list(group.values())
+
+    async def _decide_for(self, group: Sequence[Ask]) -> None:
+        """Decide, make it durable, answer."""
         decider, now = self.decider, self._clock()
-        values = self.people.columns(key, micros_of(now))
-        row = decider.decide(
-            key, values, agents, slot, now, channel=channel, carried_out_by=carried_out_by
-        )
-        if row is None:
-            return None
-        row = {c: v.isoformat() if isinstance(v, datetime) else v for c, v in row.items()}
-        await self._commit([*self._new_epoch(decider, now), Decision(row)])
-        self._epochs.add(decider.epoch_id)
-        return row
+        rows: dict[str, dict[str, Any]] = {}
+        for kind in dict.fromkeys(ask.kind for ask in group):
+            rows |= self._rows([ask for ask in group if ask.kind == kind], kind, decider, now)
+        if rows:
+            await self._commit([*self._new_epoch(decider, now), *map(Decision, rows.values())])
+            self._epochs.add(decider.epoch_id)
+        for ask in group:
+            ask.tell(rows.get(ask.key))
+
+    def _rows(
+        self, group: Sequence[Ask], kind: Kind, decider: Decider, now: datetime
+    ) -> dict[str, dict[str, Any]]:
+        """The rows of those who are in an audience, by person."""
+        try:
+            at = micros_of(now)
+            people = [(ask.slot, ask.key, self.people.columns(ask.key, at)) for ask in group]
+            made = decider.decide(people, kind.agents, now, kind.channel, kind.carried_out_by)
+        except Exception as error:
+            # One person's trouble is not the others'.
+            if len(group) == 1:
+                group[0].fail(error)
+                return {}
+            return {
+                key: row
+                for ask in group
+                for key, row in self._rows([ask], kind, decider, now).items()
+            }
+        return {
+            key: {c: v.isoformat() if isinstance(v, datetime) else v for c, v in row.items()}
+            for key, row in made.items()
+        }
 
     def _new_epoch(self, decider: Decider, now: datetime) -> Iterable[Record]:
         """Decisions are never durable before their epoch is."""
@@ -339,10 +404,11 @@ class HotPath:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _keep_flushing(self) -> None:
         pruned = 0

@@ -26,7 +26,7 @@ from decision_engine.learn import learn
 from decision_engine.policies import kind_of
 from decision_engine.record import rows_of, table_of
 from decision_engine.replay import Records, replay
-from decision_engine.row import Layout, Row
+from decision_engine.row import Layout
 from decision_engine.scaffold import init
 from decision_engine.testing import sample_rewards
 from decision_engine.types import Contexts, Decisions, Epoch, Reason, seconds_of
@@ -104,9 +104,9 @@ def exact(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [repr(dict(row)) for row in rows]
 
 
-def one_row(shop: Shop, at: int) -> Row:
-    values = {name: shop.profiles[name][at].as_py() for name in shop.types}
-    return Row(Layout(shop.types), values["customer_id"], values)
+def some_rows(shop: Shop, *places: int) -> Contexts:
+    rows = [{name: shop.profiles[name][at].as_py() for name in shop.types} for at in places]
+    return Layout(shop.types).contexts([row["customer_id"] for row in rows], rows)
 
 
 # --- one row and n rows ---
@@ -152,9 +152,9 @@ def test_a_row_of_values_decides_as_the_scan_does(shop: Shop) -> None:
     lazy = {"with_propensity": False}
     whole = {row["customer_id"]: row for row in shop.rows(shop.contexts, **lazy)}
     for at in range(0, CUSTOMERS, 9):
-        row = one_row(shop, at)
-        expected = whole.get(row.contexts.customer_ids[0])
-        assert exact(shop.rows(row.contexts, **lazy)) == exact([expected] if expected else [])
+        row = some_rows(shop, at)
+        expected = whole.get(row.customer_ids[0])
+        assert exact(shop.rows(row, **lazy)) == exact([expected] if expected else [])
 
 
 # --- the record ---
@@ -194,45 +194,41 @@ def test_one_channel_was_asked_for(shop: Shop) -> None:
     assert any(Reason.OTHER_CHANNEL in row["reasons"] for row in rows)
 
 
-# --- a row that is kept up to date ---
+# --- a few rows without a scan ---
 
 
-def test_a_row_holds_what_a_scan_would(shop: Shop) -> None:
-    scanned = contexts_of(shop.profiles.to_batches()[0])
-    for at in (0, 7, 150):
-        contexts = one_row(shop, at).contexts
-        assert contexts.customer_ids[0] == scanned.customer_ids[at]
-        assert set(contexts.columns) == set(scanned.columns)
-        for name, column in contexts.columns.items():
-            expected = scanned.columns[name]
-            assert column.valid[0] == expected.valid[at], name
-            assert column.values[0] == expected.values[at], name
-            assert column.values.dtype == expected.values.dtype, name
-
-
-def test_a_value_that_is_set_is_seen_at_once(shop: Shop) -> None:
-    row = one_row(shop, 0)
-    columns = row.contexts.columns
-    for name, value in {
-        "orders_count": 41,
-        "tier": "gold",
-        "consent_sms": True,
-        "as_of": 7.0,
-    }.items():
-        for given_value in (None, value, value):
-            row.set(name, given_value)
-            assert columns[name].valid[0] == (given_value is not None)
-        assert columns[name].values[0] == value
-    with pytest.raises(KeyError, match="no_such_column"):
-        row.set("no_such_column", 1)
+@pytest.mark.parametrize("places", [(0,), (7, 150), (150, 3, 0, 7)])
+def test_rows_hold_what_a_scan_would(shop: Shop, places: tuple[int, ...]) -> None:
+    scanned = contexts_of(shop.profiles.to_batches()[0]).take(np.array(places))
+    contexts = some_rows(shop, *places)
+    assert contexts.customer_ids.tolist() == scanned.customer_ids.tolist()
+    assert set(contexts.columns) == set(scanned.columns)
+    for name, column in contexts.columns.items():
+        expected = scanned.columns[name]
+        assert column.valid.tolist() == expected.valid.tolist(), name
+        known = expected.valid
+        assert column.values[known].tolist() == expected.values[known].tolist(), name
+        assert column.values.dtype == expected.values.dtype, name
 
 
 def test_a_time_may_be_text_and_what_is_not_given_is_null() -> None:
     layout = Layout({"as_of": "TIMESTAMP", "tier": "VARCHAR", "visits": "BIGINT"})
-    row = Row(layout, "c", {"as_of": "2026-03-02T06:00:00Z"})
-    assert row.contexts.columns["as_of"].values[0] == seconds_of(AS_OF)
-    assert not row.contexts.columns["tier"].valid[0]
-    assert not row.contexts.columns["visits"].valid[0]
+    columns = layout.contexts(["c"], [{"as_of": "2026-03-02T06:00:00Z"}]).columns
+    assert columns["as_of"].values[0] == seconds_of(AS_OF)
+    assert not columns["tier"].valid[0]
+    assert not columns["visits"].valid[0]
+
+
+def test_each_row_may_have_its_own_slot(shop: Shop) -> None:
+    slots = [f"request:{i % 7}" for i in range(len(shop.contexts))]
+    mixed = {row["decision_id"]: row for row in shop.rows(shop.contexts, slots=slots)}
+    apart: dict[str, dict[str, Any]] = {}
+    for slot in dict.fromkeys(slots):
+        mine = np.array([s == slot for s in slots])
+        rows = shop.rows(shop.contexts.take(mine), slots=[slot] * int(mine.sum()))
+        apart |= {row["decision_id"]: row for row in rows}
+    assert len({row["slot"] for row in mixed.values()}) == 7
+    assert exact(mixed[i] for i in sorted(mixed)) == exact(apart[i] for i in sorted(apart))
 
 
 # --- agents with triggers ---

@@ -144,6 +144,7 @@ def candidates(n: int, seed: int = 1) -> tuple[AgentPlan, Candidates]:
     customers = np.array([f"c{i}" for i in range(n)], dtype=object)
     rows = Candidates(
         keys=keys,
+        slots=np.full(n, "s", dtype=object),
         decision_ids=ids,
         customer_ids=customers,
         group=rng.choice(np.array(["treatment", "random", "usual", "holdout"], dtype=object), n),
