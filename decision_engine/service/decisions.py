@@ -183,7 +183,7 @@ class Decisions:
         )
 
     def _agents(self, name: str | None) -> list[str]:
-        known = self._hot.decider.agents
+        known = self._hot.agents
         if name is None:
             return list(known)
         if name not in known:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -231,6 +231,14 @@ class HotPath:
         return self._decider is not None
 
     @property
+    def agents(self) -> Collection[str]:
+        """Those that can decide. Raises NotReadyError when no policy state is published."""
+        policies = self._store.policies()
+        if not policies:
+            raise NotReadyError
+        return sorted(policies.keys() & self._workspace.agents.keys())
+
+    @property
     def decider(self) -> Decider:
         """What decides now. Raises NotReadyError when no policy state is published."""
         self._refresh()
@@ -364,7 +372,7 @@ class HotPath:
                 return
             try:
                 # One of them may be gone from the project since.
-                agents = [name for name in pending.agents if name in self.decider.agents]
+                agents = [name for name in pending.agents if name in self.agents]
                 made = await self.decide(pending.key, agents, slot, carried_out_by="delivery")
             except Exception:
                 _logger.exception("a decision that an event called for could not be made yet")

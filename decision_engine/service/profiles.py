@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 Kind = Literal["web", "messages", "complaint"]
@@ -54,16 +55,20 @@ def happenings(row: Mapping[str, Any]) -> list[Happening]:
 
 def columns_of(row: Mapping[str, Any], now: int) -> dict[str, Any]:
     """The columns of dim_customer_features at `now`, but for those that events decide."""
-    columns: dict[str, Any] = {}
-    for name, value in row.items():
-        if name in _NOT_COLUMNS:
-            continue
-        if name.endswith("_at"):
-            columns[f"days_since_{name[:-3]}"] = None if value is None else days(value, now)
-        else:
-            columns[name] = value
+    as_they_are, moments = _kinds(tuple(row))
+    columns = {name: row[name] for name in as_they_are}
+    for name, column in moments:
+        value = row[name]
+        columns[column] = None if value is None else days(value, now)
     columns["turn"] = (now // (24 * HOUR) + row["turn_offset"]) % TURNS
     return columns
+
+
+@lru_cache(maxsize=16)
+def _kinds(names: tuple[str, ...]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of columns, and those of moments with the column of the days since."""
+    moments = [(n, f"days_since_{n[:-3]}") for n in names if n.endswith("_at")]
+    return [n for n in names if n not in _NOT_COLUMNS and not n.endswith("_at")], moments
 
 
 def days(since: int, now: int) -> float:

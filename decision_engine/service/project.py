@@ -33,13 +33,17 @@ def serve_project(
 
 def parts_of(workspace: Workspace, store: HotStore | None, clock: Clock) -> list[MakePart]:
     """What `nextmove.yml` asks for; the store is open when it has a `service`."""
-    parts: list[MakePart] = [partial(Webhooks, secrets=workspace.webhook_keys())]
+    webhooks: MakePart = partial(Webhooks, secrets=workspace.webhook_keys())
     service = workspace.project.service
-    if service is not None and store is not None:
-        write_key, api_key = workspace.write_key(), workspace.service_key()
-        parts.append(partial(Ingest, write_key=write_key, page_classes=service.page_classes))
-        parts.append(partial(Hot, workspace=workspace, store=store, api_key=api_key, clock=clock))
-    return parts
+    if service is None or store is None:
+        return [webhooks]
+    write_key, api_key = workspace.write_key(), workspace.service_key()
+    # Routes are tried in this order, and somebody waits for a decision.
+    return [
+        partial(Hot, workspace=workspace, store=store, api_key=api_key, clock=clock),
+        partial(Ingest, write_key=write_key, page_classes=service.page_classes),
+        webhooks,
+    ]
 
 
 class Hot(Part):
