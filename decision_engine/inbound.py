@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -30,6 +31,8 @@ from decision_engine.workspace import Workspace
 
 CHUNK_BYTES = 8 << 20
 """Of the log, in memory at a time."""
+KEPT_DAYS = 15
+"""Longer than what a hot store that is lost counts from the log."""
 
 Progress = Callable[[str], None]
 Lines = dict[type[Record], list[bytes]]
@@ -75,7 +78,19 @@ def load_log(workspace: Workspace, progress: Progress = lambda _: None) -> dict[
                 failpoint.hit("load.segment.before_commit")
             failpoint.hit("load.segment.after_commit")
             progress(f"segment {framed.number(segment)}, {sum(loaded.values()):,} rows")
+        _forget(workspace, last_loaded(workspace, warehouse))
     return loaded
+
+
+def _forget(workspace: Workspace, done: int) -> None:
+    """Delete the segments that are loaded and too old for the hot store to count them.
+
+    Never the last segment, whose number the next one follows.
+    """
+    oldest = time.time() - KEPT_DAYS * 86_400
+    for segment in framed.closed_segments(workspace.inbound_log):
+        if framed.number(segment) <= done and segment.stat().st_mtime < oldest:
+            segment.unlink()
 
 
 def last_loaded(workspace: Workspace, warehouse: Warehouse) -> int:

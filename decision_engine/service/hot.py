@@ -176,6 +176,7 @@ class HotPath:
             )
 
     def _event(self, event: Event) -> None:
+        self.people.hear_of_ticket(event)
         identifiers = identifiers_of_event(event)
         if not identifiers:
             return

@@ -32,6 +32,7 @@ KEPT = 14 * DAY
 MAX_ITEMS = 2_000
 """Of one person; a robot's flood costs its own oldest events, not everybody's memory."""
 
+COMPLAINT = "complaint"
 OPENED, SOLVED = "Support Ticket Opened", "Support Ticket Solved"
 PUSH_TOKEN = "Push Token Registered"  # noqa: S105  (the name of an event)
 REFUSALS = ("unsubscribe", "complaint")
@@ -46,12 +47,22 @@ class Item(msgspec.Struct, array_like=True, frozen=True):
     page_class: str | None = None
 
 
-class Ticket(msgspec.Struct, array_like=True):
-    """A complaint. `opened_at` is None while only its end has been heard of."""
+class Ticket(msgspec.Struct, array_like=True, frozen=True):
+    """When a ticket was opened and solved last; None when that was not heard of.
+
+    `kind` and `sentiment` are of its last opening: a ticket may be opened again.
+    """
 
     opened_at: int | None = None
     sentiment: float | None = None
     solved_at: int | None = None
+    kind: str | None = None
+
+    def is_open(self, at: int) -> bool:
+        """Whether the last thing heard of it by then is an opening."""
+        if self.opened_at is None or self.opened_at > at:
+            return False
+        return self.solved_at is None or self.solved_at > at or self.solved_at < self.opened_at
 
 
 class Touch(msgspec.Struct, array_like=True, frozen=True):
@@ -116,6 +127,7 @@ def moment_of(at: int) -> datetime:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = -(1 << 63)
 
 
 def item_of_event(event: Event) -> Item:
@@ -163,8 +175,7 @@ def take_event(person: Person, event: Event) -> bool:
     if event.message_id in person.items:
         return False
     person.items[event.message_id] = item_of_event(event)
-    if event.ticket_id and event.event in (OPENED, SOLVED):
-        merge_ticket(person.tickets, event.ticket_id, _ticket(event))
+    take_ticket(person, event)
     person.has_push |= event.event == PUSH_TOKEN
     return True
 
@@ -181,21 +192,21 @@ def take_webhook(person: Person, hook: Webhook) -> None:
         person.refused[channel] = max(at, person.refused.get(channel, at))
 
 
-def _ticket(event: Event) -> Ticket:
-    at = micros(event.occurred_at)
-    if event.event == SOLVED:
-        return Ticket(solved_at=at)
-    # A question or a request is no complaint: it is kept as one that was never open.
-    return Ticket(at, event.sentiment) if event.ticket_kind == "complaint" else Ticket()
+def take_ticket(person: Person, event: Event) -> None:
+    """Work in what an event says of a ticket, if it does."""
+    if event.ticket_id and event.event in (OPENED, SOLVED):
+        at = micros(event.occurred_at)
+        opened = Ticket(at, event.sentiment, kind=event.ticket_kind)
+        new = Ticket(solved_at=at) if event.event == SOLVED else opened
+        merge_ticket(person.tickets, event.ticket_id, new)
 
 
 def merge_ticket(tickets: dict[str, Ticket], ticket_id: str, new: Ticket) -> None:
-    """Put together what is known of one ticket."""
-    old = tickets.setdefault(ticket_id, new)
-    if old is not new:
-        old.opened_at = new.opened_at if old.opened_at is None else old.opened_at
-        old.sentiment = new.sentiment if old.sentiment is None else old.sentiment
-        old.solved_at = new.solved_at if old.solved_at is None else old.solved_at
+    """Put together what is known of one ticket: the last opening and the last solution."""
+    old = tickets.get(ticket_id, new)
+    last = max(old, new, key=lambda t: _NEVER if t.opened_at is None else t.opened_at)
+    solved = [t.solved_at for t in (old, new) if t.solved_at is not None]
+    tickets[ticket_id] = msgspec.structs.replace(last, solved_at=max(solved, default=None))
 
 
 def forget(person: Person, now: int) -> None:
@@ -254,13 +265,13 @@ def _complaints(person: Person, at: int) -> dict[str, Any]:
     heard = [
         (t.opened_at, ticket_id, t)
         for ticket_id, t in person.tickets.items()
-        if t.opened_at is not None and t.opened_at <= at
+        if t.kind == COMPLAINT and t.opened_at is not None and t.opened_at <= at
     ]
     if not heard:
         return {}
     _, _, last = max(heard, key=lambda h: h[:2])
     return {
-        "has_open_complaint": any(t.solved_at is None or t.solved_at > at for _, _, t in heard),
+        "has_open_complaint": any(t.is_open(at) for _, _, t in heard),
         "days_since_complaint": days(max(h[0] for h in heard), at),
         "complaint_sentiment": last.sentiment,
     }
@@ -282,7 +293,8 @@ def past_of(row: Mapping[str, Any]) -> Person:
         if event.kind == "complaint":
             # When it was solved is not told; it was before the profile was built.
             solved_at = event.at if event.values["status"] == "solved" else None
-            person.tickets[event.id] = Ticket(event.at, event.values["sentiment"], solved_at)
+            sentiment = event.values["sentiment"]
+            person.tickets[event.id] = Ticket(event.at, sentiment, solved_at, COMPLAINT)
             continue
         values = event.values
         is_page = values.get("type") in PAGES

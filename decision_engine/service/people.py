@@ -42,7 +42,7 @@ class Profile:
         """What leads to the customer."""
         return (self.row.get("identifiers") or "").split("\n") if self.row else []
 
-    def columns(self, seen: Person, complete: int | None, at: int) -> dict[str, Any]:
+    def columns(self, seen: Iterable[Person], complete: int | None, at: int) -> dict[str, Any]:
         """Every column of dim_customer_features at a moment, with what was seen since.
 
         `as_of` is in Unix seconds. A row that has not changed is not published again: all of
@@ -50,7 +50,8 @@ class Profile:
         """
         everything = Person()
         everything.absorb(self.past)
-        everything.absorb(seen)
+        for person in seen:
+            everything.absorb(person)
         if not self.row:
             return live.columns(everything, {}, None, at)
         columns = columns_of(self.row, at)
@@ -149,6 +150,16 @@ class People:
         self._people.move_to_end(key)
         return person
 
+    def hear_of_ticket(self, event: Event) -> None:
+        """Whoever an event is said to be of: a help desk may close a ticket in its own name.
+
+        What is heard of a ticket is kept under the ticket as well, and counts for all who have it.
+        """
+        if event.ticket_id:
+            key = _ticket_key(event.ticket_id)
+            live.take_ticket(self.get(key), event)
+            self._dirty.add(key)
+
     def changed(self, key: str) -> None:
         """Have a person written with the next flush."""
         self._dirty.add(key)
@@ -166,7 +177,10 @@ class People:
 
     def columns(self, key: str, at: int) -> dict[str, Any]:
         """Every profile column as of a moment (microseconds)."""
-        return self.profile(key).columns(self.get(key), self._store.as_of, at)
+        profile, seen = self.profile(key), self.get(key)
+        tickets = [*profile.past.tickets, *seen.tickets]
+        told = [self.get(_ticket_key(ticket)) for ticket in dict.fromkeys(tickets)]
+        return profile.columns([seen, *told], self._store.as_of, at)
 
     # ---- keeping ----
 
@@ -179,6 +193,11 @@ class People:
         self._dirty = set()
         while len(self._people) > REMEMBERED:
             self._people.popitem(last=False)
+
+
+def _ticket_key(ticket_id: str) -> str:
+    """Where a ticket is kept; no person has such a key."""
+    return f"ticket:{ticket_id}"
 
 
 def key_of(identifier: str) -> str:

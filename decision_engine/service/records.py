@@ -67,18 +67,12 @@ class Decision(msgspec.Struct, tag="decision", tag_field="record", frozen=True):
     row: dict[str, Any]
 
 
-class Intent(msgspec.Struct, tag="intent", tag_field="record", frozen=True):
-    """A message to send, as the delivery journal takes it."""
-
-    intent: dict[str, Any]
-
-
-Record = Webhook | Event | Epoch | Decision | Intent
-R = TypeVar("R", Webhook, Event, Epoch, Decision, Intent)
+Record = Webhook | Event | Epoch | Decision
+R = TypeVar("R", Webhook, Event, Epoch, Decision)
 
 TAGS: dict[bytes, type[Record]] = {
     f'{{"record":"{kind.__struct_config__.tag}"'.encode(): kind
-    for kind in (Webhook, Event, Epoch, Decision, Intent)
+    for kind in (Webhook, Event, Epoch, Decision)
 }
 """How the line of a record begins."""
 

@@ -19,7 +19,7 @@ from decision_engine import epochs
 from decision_engine.scaffold import init
 from decision_engine.service.app import Receiver
 from decision_engine.service.hot import HotPath, NotReadyError
-from decision_engine.service.live import micros
+from decision_engine.service.live import micros, micros_of
 from decision_engine.service.people import key_of
 from decision_engine.service.records import Decision, Event, Record, Webhook, records
 from decision_engine.service.store import HotStore
@@ -157,14 +157,14 @@ def page(
     )
 
 
-def ticket(n: int, at: datetime, name: str, kind: str | None = None) -> Event:
+def ticket(n: int, at: datetime, name: str, kind: str | None = None, user_id: str = "u1") -> Event:
     return Event(
-        message_id=f"t{n}-{name}",
+        message_id=f"t{n}-{name}-{at}",
         type="track",
         event=name,
         occurred_at=at.isoformat(),
         received_at=at.isoformat(),
-        user_id="u1",
+        user_id=user_id,
         ticket_id=f"ticket{n}",
         ticket_kind=kind,
         sentiment=-0.8 if kind else None,
@@ -320,6 +320,43 @@ def test_a_complaint_and_an_opt_out_count_at_once(tmp_path: Path, workspace: Wor
         assert await eligible(4) == {"no_action"}
 
     live(tmp_path, workspace, scene)
+
+
+def test_a_ticket_is_as_its_last_turn_left_it(tmp_path: Path, workspace: Workspace) -> None:
+    """By whomever it was told, in whatever order, and after a restart."""
+    minutes = [NOW - timedelta(minutes=m) for m in range(60, 0, -10)]
+    opened, solved = "Support Ticket Opened", "Support Ticket Solved"
+
+    async def scene(hot: Hot) -> None:
+        def is_open() -> bool:
+            return bool(hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"])
+
+        await hot.send(ticket(1, minutes[0], opened, "complaint"))
+        assert is_open()
+        await hot.send(ticket(1, minutes[1], solved, user_id="the help desk"))
+        assert not is_open()
+        await hot.send(ticket(1, minutes[3], opened, "complaint"))
+        await hot.send(ticket(1, minutes[2], solved))  # comes late, and is of before
+        assert is_open()
+        await hot.send(ticket(1, minutes[4], solved, user_id="the help desk"))
+        assert not is_open()
+        await hot.send(ticket(2, minutes[2], solved, user_id="the help desk"))
+        await hot.send(ticket(2, minutes[1], opened, "complaint"))
+        assert not is_open()
+        await hot.send(ticket(3, minutes[1], opened, "question"))
+        assert not is_open()
+        await hot.send(ticket(3, minutes[5], opened, "complaint"))
+        assert is_open()
+        await hot.path.flush()
+
+    async def after(hot: Hot) -> None:
+        columns = hot.path.people.columns(CUSTOMER, micros_of(NOW))
+        assert columns["has_open_complaint"]
+        await hot.send(ticket(3, NOW, solved, user_id="the help desk"))
+        assert not hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
+
+    live(tmp_path, workspace, scene)
+    live(tmp_path, workspace, after, is_published=False)
 
 
 def test_the_kill_switch_counts_at_once(tmp_path: Path) -> None:

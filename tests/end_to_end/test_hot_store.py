@@ -159,7 +159,7 @@ def test_a_row_is_the_profile_it_was_made_of(workspace: Workspace, service: HotS
         as_of = int(profile.pop("as_of").replace(tzinfo=UTC).timestamp() * 1e6)
         assert row["as_of"] == as_of
         del profile["profile_build"]
-        columns = Profile(row, past_of(row)).columns(Person(), None, as_of)
+        columns = Profile(row, past_of(row)).columns([Person()], None, as_of)
         assert columns.pop("as_of") * 1e6 == as_of
         assert columns == profile
         seen["counts"] += any(columns[c.name] for c in windowed_counts())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors import failpoint
+from connectors import failpoint, framed
 from connectors.framed import FramedLog
 from decision_engine import inbound
 from decision_engine.batch import decide_all
@@ -23,7 +24,6 @@ from decision_engine.service.records import (
     Decision,
     Epoch,
     Event,
-    Intent,
     Record,
     Webhook,
     frame,
@@ -62,7 +62,7 @@ def event(number: int, **values: Any) -> Event:
 
 def test_every_kind_goes_to_its_table(empty: Workspace) -> None:
     epoch = {"epoch_id": "ep", "slot": "s", "as_of": AT, "kill_switch": False, "status": "open"}
-    write(empty, [EVENT, WEBHOOK], [Epoch(epoch)], [Intent({"send_key": "k"})])
+    write(empty, [EVENT, WEBHOOK], [Epoch(epoch)])
 
     assert load_log(empty) == NOTHING | {"epochs": 1, "inbound_events": 1, "tracked_events": 1}
     (tracked,) = table(empty, "tracked_events")
@@ -85,6 +85,38 @@ def test_each_id_once_within_a_segment_and_across(empty: Workspace) -> None:
 
 def replace_vendor(name: str) -> Webhook:
     return msgspec.structs.replace(WEBHOOK, vendor=name)
+
+
+def test_loaded_segments_go_when_the_hot_store_needs_them_no_more(empty: Workspace) -> None:
+    for i in range(3):
+        write(empty, [event(i)])
+        load_log(empty)
+    segments = framed.segments(empty.inbound_log)
+    long_ago = time.time() - (inbound.KEPT_DAYS + 1) * 86_400
+    for segment in (segments[0], segments[2], segments[-1]):
+        os.utime(segment, (long_ago, long_ago))
+    write(empty, [event(3)])  # a segment of long ago that is not loaded stays
+
+    assert load_log(empty)["tracked_events"] == 1
+    left = framed.segments(empty.inbound_log)
+    assert segments[0] not in left
+    assert segments[1] in left
+    assert load_log(empty) == NOTHING
+    write(empty, [event(4)])
+    assert load_log(empty)["tracked_events"] == 1
+    assert len(table(empty, "tracked_events")) == 5
+
+
+def test_the_last_segment_stays(empty: Workspace) -> None:
+    """Its number is what the next one follows."""
+    write(empty, [event(1)])
+    load_log(empty)
+    long_ago = time.time() - (inbound.KEPT_DAYS + 1) * 86_400
+    for segment in framed.segments(empty.inbound_log):
+        os.utime(segment, (long_ago, long_ago))
+    load_log(empty)
+    write(empty, [event(2)])
+    assert load_log(empty)["tracked_events"] == 1
 
 
 def test_a_segment_in_many_pieces(empty: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
