@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -34,7 +34,8 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     UNKNOWN = "unknown"
     NOT_SENT = "not_sent"
-    """Surely never reached the vendor (connect error, 429, open circuit): may be tried again."""
+    """Surely had no effect (connect error, 429, open circuit), or a repeat has none: may be tried
+    again."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,21 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP call for `records`, ready but for the base URL and the credentials."""
+    """One HTTP call for `records`, ready but for the base URL and the credentials.
+
+    `body`, when there is one, is sent as it is instead of `json`; None as `json` is no body.
+    `wait_s` seconds pass before the call is made. `memory` is what earlier replies of the same
+    conversation said, for `parse`.
+    """
 
     method: str
     path: str
     json: Any
     records: tuple[Record, ...]
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    wait_s: float = 0.0
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,20 @@ class Stream:
     `pool` names the rate-limit pool it shares; `windows` are that pool's limits.
     `splits_on_400`: the vendor refuses a whole batch for one bad row, so a refused
     batch is halved until each row has its own verdict.
+
+    What a stream may have besides:
+
+    - `together`: fields that all records of one request must agree in.
+    - `whole_rows`: a changed row is sent whole, for the vendor replaces what it has.
+    - `deletes`: a record with `deleted` true takes its row away; its other fields say which.
+    - `bulk`: the stream to use instead when a run has more than `bulk_above` records.
+    - `repeat_s`: send lane only; within these seconds the vendor surely acts only once on the
+      same key, so a call without an answer may be made again.
+    - `any_2xx`: a 2xx says everything; such receivers promise no body.
+    - `follow(request, reply)`: the next call of a conversation, or None when `reply` is the
+      last. `reply` is None when there was no answer: what then ends things tidily.
+    - `used(reply)`: the share of the day's calls that is used up, if the reply says.
+    - `denied(reply)`: why the key is refused, for vendors that say it with a 2xx.
     """
 
     name: str
@@ -104,6 +127,16 @@ class Stream:
     pool: str
     windows: tuple[Window, ...]
     splits_on_400: bool = False
+    together: tuple[str, ...] = ()
+    whole_rows: bool = False
+    deletes: bool = False
+    bulk: str = ""
+    bulk_above: int = 0
+    repeat_s: float = 0.0
+    any_2xx: bool = False
+    follow: Callable[[Request, Reply | None], Request | None] | None = None
+    used: Callable[[Reply], float | None] | None = None
+    denied: Callable[[Reply], str] | None = None
 
 
 class Destination(Protocol):
@@ -125,6 +158,15 @@ class Destination(Protocol):
 
         Never ACCEPTED without evidence in the reply.
         """
+        ...
+
+
+@runtime_checkable
+class Signing(Protocol):
+    """A destination whose every request carries a signature over its body."""
+
+    def sign(self, request: Request, body: bytes, api_key: str, at: int) -> Mapping[str, str]:
+        """Headers for one call made at `at` (epoch seconds)."""
         ...
 
 

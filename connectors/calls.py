@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from connectors.base import Destination, Receipt, Record, Reply, Request, Status, Stream
+from connectors.base import (
+    Destination,
+    Receipt,
+    Record,
+    Reply,
+    Request,
+    Signing,
+    Status,
+    Stream,
+)
 from connectors.errors import (
     AddressError,
     ConfigurationError,
@@ -19,7 +29,7 @@ from connectors.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from connectors.http import Http
+from connectors.http import Http, Sign
 from connectors.limits import TOO_MANY, Limiter
 
 Post = Callable[[Request], Reply]
@@ -29,6 +39,9 @@ FAILURES_IN_A_ROW = 5
 PATIENCE_SECONDS = 120.0
 """A run that must wait longer than this for a rate limit leaves the rest to the next run."""
 
+COMMON_SHARE = 0.8
+"""Of each window: what profiles and promotions may use. The rest is for transactional messages."""
+
 _MOVED = (301, 307, 308)
 _NOT_FOUND = 404
 _NO_ENTRY = (401, 403)
@@ -36,19 +49,35 @@ _NO_ENTRY = (401, 403)
 
 @dataclass(frozen=True)
 class Target:
-    """A destination and the way to reach it. Never shows a key: `post` holds it."""
+    """A destination and the way to reach it. Never shows a key: `post` holds it.
+
+    `daily_share` is how much of the vendor's daily calls may be used up, by us and by others,
+    before nothing more is sent.
+    """
 
     destination: Destination
     post: Post = field(repr=False)
+    daily_share: float = 1.0
 
 
 @contextmanager
-def connected(destination: Destination, url: str, api_key: str) -> Iterator[Target]:
+def connected(
+    destination: Destination, url: str, api_key: str, daily_share: float = 1.0
+) -> Iterator[Target]:
     """The destination behind a base URL. Raises ConfigurationError for a bad URL or key."""
     if not api_key:
         raise ConfigurationError(f"{destination.name} has no key", "set its environment variable")
-    with Http(url, destination.headers(api_key), api_key) as http:
-        yield Target(destination, http.post)
+    headers, sign = destination.headers(api_key), _signer(destination, api_key)
+    with Http(url, headers, api_key, sign=sign) as http:
+        yield Target(destination, http.post, daily_share)
+
+
+def _signer(destination: Destination, api_key: str) -> Sign | None:
+    if not isinstance(destination, Signing):
+        return None
+    signing = destination
+    signing.sign(Request("POST", "", None, ()), b"", api_key, 0)  # a key that cannot sign
+    return lambda request, body: signing.sign(request, body, api_key, int(time.time()))
 
 
 @dataclass
@@ -85,6 +114,7 @@ class Line:
         self.limiter = limiter
         self.error: ConnectorError | None = None
         self._post = target.post
+        self._daily_share = target.daily_share
         self._failures = 0
         self._lock = threading.Lock()
 
@@ -95,9 +125,14 @@ class Line:
             raise ConfigurationError(f"{self.name} has no stream {name}", f"it has {known}")
         return self.destination.streams[name]
 
-    def acquire(self, stream: Stream) -> float:
-        """Wait for the rate limit; the seconds waited. Raises UnavailableError past patience."""
-        waited = self.limiter.acquire(self._pool(stream), stream.windows, PATIENCE_SECONDS)
+    def acquire(self, stream: Stream, *, is_urgent: bool = False) -> float:
+        """Wait for the rate limit; the seconds waited. Raises UnavailableError past patience.
+
+        Urgent calls may use what is kept free of all others.
+        """
+        pool = self._pool(stream)
+        share = 1.0 if is_urgent else COMMON_SHARE
+        waited = self.limiter.acquire(pool, stream.windows, PATIENCE_SECONDS, share)
         if waited < 0:
             raise self.stop(UnavailableError(f"{self.name} is at its rate limit"))
         return waited
@@ -106,19 +141,19 @@ class Line:
         return f"{self.name}/{stream.pool}"
 
     def call(self, stream: Stream, request: Request) -> tuple[int, list[Receipt]]:
-        """One call: its HTTP status, and one verdict per record.
+        """One call, or one conversation: the last HTTP status, and one verdict per record.
 
-        Raises FatalError, NotSentError or UnknownOutcomeError when there are no verdicts.
+        Raises NotSentError or UnknownOutcomeError when there is no reply, FatalError when
+        nothing more should be sent.
         """
         if self.error:
-            raise NotSentError(str(self.error))
-        try:
-            reply = self._post(request)
-        except (NotSentError, UnknownOutcomeError) as error:
-            self._failed(str(error))
-            raise
-        self.limiter.heed(self._pool(stream), stream.windows, reply)
-        self._check_entry(reply.status)
+            raise NotSentError(f"{self.name} was stopped: {self.error.args[0]}")
+        reply = self._exchange(stream, request)
+        while stream.follow and (following := stream.follow(request, reply)):
+            request = following
+            self.limiter.sleep(request.wait_s)
+            self.acquire(stream)
+            reply = self._exchange(stream, request)
         receipts = self.destination.parse(request, reply)
         if all(receipt.status is Status.UNKNOWN for receipt in receipts):
             self._failed(receipts[0].reason)
@@ -127,10 +162,41 @@ class Line:
                 self._failures = 0
         return reply.status, receipts
 
-    def _check_entry(self, status: int) -> None:
-        if status in _NO_ENTRY:
+    def _exchange(self, stream: Stream, request: Request) -> Reply:
+        """One reply, and what it says about going on."""
+        try:
+            reply = self._post(request)
+        except (NotSentError, UnknownOutcomeError) as error:
+            self._failed(str(error))
+            self._tidy(stream, request)
+            raise
+        self.limiter.heed(self._pool(stream), stream.windows, reply)
+        self._check_quota(stream, reply)
+        self._check_entry(stream, reply)
+        return reply
+
+    def _tidy(self, stream: Stream, request: Request) -> None:
+        """End a conversation that was cut off. Nothing depends on whether that succeeds."""
+        last = stream.follow(request, None) if stream.follow else None
+        if last is not None:
+            with suppress(NotSentError, UnknownOutcomeError):
+                self._post(last)
+
+    def _check_quota(self, stream: Stream, reply: Reply) -> None:
+        used = stream.used(reply) if stream.used else None
+        if used is not None and used >= self._daily_share:
+            text = f"{self.name}: {used:.0%} of the day's calls are used up"
+            stop = self.stop(UnavailableError(text, "the rest goes out tomorrow, or with a higher"
+                                              " `daily_share`"))  # fmt: skip
+            if reply.status in _NO_ENTRY:
+                raise stop
+
+    def _check_entry(self, stream: Stream, reply: Reply) -> None:
+        status, denied = reply.status, stream.denied(reply) if stream.denied else ""
+        if status in _NO_ENTRY or denied:
             hint = "check the key and that the URL is of the same region"
-            raise self.stop(CredentialsError(f"{self.name} refuses the key: HTTP {status}", hint))
+            why = denied or f"HTTP {status}"
+            raise self.stop(CredentialsError(f"{self.name} refuses the key: {why}", hint))
         if status == _NOT_FOUND or status in _MOVED:
             hint = "check the base URL"
             raise self.stop(AddressError(f"{self.name} is not at this URL: HTTP {status}", hint))

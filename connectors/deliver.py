@@ -92,6 +92,10 @@ class _Batch:
     def is_full(self) -> bool:
         return len(self.intents) >= self.stream.batch_size
 
+    @property
+    def is_urgent(self) -> bool:
+        return _is_urgent(self.intents[0])
+
 
 @dataclass
 class _Run:
@@ -128,7 +132,7 @@ class _Run:
     def _batches(self) -> Iterator[_Batch]:
         filling: dict[Group, _Batch] = {}
         held = 0
-        for intent in self.journal.due(self.now()):
+        for intent in self._due():
             if self.lines and all(line.error for line in self.lines.values()):
                 return
             batch = self._batch_for(intent, filling)
@@ -142,6 +146,12 @@ class _Run:
                 held -= len(full.intents)
                 yield full
         yield from filling.values()
+
+    def _due(self) -> Iterator[Intent]:
+        """What nobody asked for waits behind what somebody waits for."""
+        now = self.now()
+        yield from (intent for intent in self.journal.due(now) if _is_urgent(intent))
+        yield from (intent for intent in self.journal.due(now) if not _is_urgent(intent))
 
     def _batch_for(self, intent: Intent, filling: dict[Group, _Batch]) -> _Batch | None:
         """The batch that waits for this intent; None when it must not be tried now."""
@@ -207,7 +217,7 @@ class _Run:
         waited = 0.0
         for batch in batches:
             try:
-                waited += batch.line.acquire(batch.stream)
+                waited += batch.line.acquire(batch.stream, is_urgent=batch.is_urgent)
             except FatalError:
                 waited += 1.0
         return waited
@@ -251,8 +261,14 @@ def _group(intent: Intent, alone: set[str]) -> Group:
         intent["stream"],
         str(intent.get("campaign_id")),
         intent["channel"],
+        str(_is_urgent(intent)),
         key,
     )
+
+
+def _is_urgent(intent: Intent) -> bool:
+    """Whether it is transactional: somebody waits for it, and no cap or promotion is meant."""
+    return intent.get("is_promotional") is False
 
 
 def _record(intent: Intent) -> Record:
@@ -268,13 +284,33 @@ def _record(intent: Intent) -> Record:
 
 
 def _send(batch: _Batch, request: Request) -> list[Receipt]:
-    """One call and its verdicts; a batch whose line was stopped meanwhile is not sent."""
+    """One call and its verdicts; a batch whose line was stopped meanwhile is not sent.
+
+    Where the vendor acts only once on a key, a call without a verdict is made again under the
+    same key. From then on only an acceptance tells what became of the first one.
+    """
     failpoint.hit("deliver.call.before")
+    try:
+        receipts = _call(batch, request)
+        for attempt in range(1, ATTEMPTS if batch.stream.repeat_s else 1):
+            if not any(receipt.status is Status.UNKNOWN for receipt in receipts):
+                break
+            batch.line.limiter.pause(attempt)
+            receipts = list(map(_surer, receipts, _call(batch, request)))
+        return receipts
+    finally:
+        failpoint.hit("deliver.call.after")
+
+
+def _surer(first: Receipt, again: Receipt) -> Receipt:
+    is_surer = first.status is Status.UNKNOWN and again.status is Status.ACCEPTED
+    return again if is_surer else first
+
+
+def _call(batch: _Batch, request: Request) -> list[Receipt]:
     try:
         return batch.line.call(batch.stream, request)[1]
     except UnknownOutcomeError as error:
         return all_of(request.records, Status.UNKNOWN, str(error))
     except (NotSentError, FatalError) as error:
         return all_of(request.records, Status.NOT_SENT, str(error))
-    finally:
-        failpoint.hit("deliver.call.after")

@@ -28,7 +28,9 @@ from requests.adapters import HTTPAdapter
 from connectors.base import Reply, Request
 from connectors.errors import ConfigurationError, NotSentError, UnknownOutcomeError
 
-MAX_BODY = 8 << 20
+Sign = Callable[[Request, bytes], Mapping[str, str]]
+
+MAX_BODY = 32 << 20
 IDLE_SECONDS = 2.0
 SHORTEST_KEY = 8
 _CHUNK = 64 << 10
@@ -43,19 +45,21 @@ class Http:
         headers: Mapping[str, str],
         secret: str = "",
         *,
+        sign: Sign | None = None,
         connect_timeout: float = 5.0,
         read_timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Timeouts are seconds; `read_timeout` also limits the whole answer.
 
-        `secret` is blotted out of every body before anybody sees it. Raises
-        ConfigurationError for a URL or a key that cannot be used.
+        `secret` is blotted out of every body before anybody sees it. `sign` gives further
+        headers for each call. Raises ConfigurationError for a URL or a key that cannot be used.
         """
         self._base_url = _checked_url(base_url)
         self._headers = _checked_headers(headers)
         # What is shorter is no real key, and would be found in words of the reply.
         self._secret = secret.encode() if len(secret) >= SHORTEST_KEY else b""
+        self._sign = sign
         self._timeouts = connect_timeout, read_timeout
         self._clock = clock
         self._lock = threading.Lock()
@@ -66,14 +70,15 @@ class Http:
 
     def post(self, request: Request) -> Reply:
         """One call. Raises NotSentError or UnknownOutcomeError when there is no whole reply."""
-        body = msgspec.json.encode(request.json)
+        body = _body_of(request)
+        signed = self._sign(request, body or b"") if self._sign else {}
         session = self._take()
         try:
             with session.request(
                 request.method,
                 self._base_url + request.path,
                 data=body,
-                headers={**self._headers, **request.headers},
+                headers={**self._headers, **request.headers, **signed},
                 timeout=self._timeouts,
                 allow_redirects=False,
                 stream=True,
@@ -133,6 +138,12 @@ class Http:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _body_of(request: Request) -> bytes | None:
+    if request.body is not None:
+        return request.body
+    return None if request.json is None else msgspec.json.encode(request.json)
 
 
 def _new_session() -> requests.Session:

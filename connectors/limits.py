@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 
 from connectors.base import Reply, Window
 
@@ -42,15 +43,23 @@ class Limiter:
     _pools: dict[str, _Pool] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def acquire(self, pool: str, windows: Sequence[Window], patience: float = LONGEST) -> float:
+    def acquire(
+        self,
+        pool: str,
+        windows: Sequence[Window],
+        patience: float = LONGEST,
+        share: float = 1.0,
+    ) -> float:
         """Take one call's place, sleeping until there is one; the seconds waited.
 
         Returns -1 at once, and takes nothing, when the wait would be longer than `patience`.
+        A caller with a `share` finds a window full when that share of its calls is taken, but
+        always has one call.
         """
         waited = 0.0
         while True:
             with self._lock:
-                wait = self._try(self._pool(pool, windows), windows)
+                wait = self._try(self._pool(pool, windows), windows, share)
             if wait <= 0:
                 return waited
             if waited + wait > patience:
@@ -63,13 +72,14 @@ class Limiter:
             self._pools[name] = _Pool([deque(maxlen=window.calls) for window in windows])
         return self._pools[name]
 
-    def _try(self, pool: _Pool, windows: Sequence[Window]) -> float:
+    def _try(self, pool: _Pool, windows: Sequence[Window], share: float) -> float:
         """Take a place and return 0, or the seconds until there may be one."""
         now = self.clock()
         wait = pool.shut_until - now
         for window, calls in zip(windows, pool.calls, strict=True):
-            if len(calls) == window.calls:
-                wait = max(wait, calls[0] + window.seconds - now)
+            ours = max(1, int(window.calls * share))
+            if len(calls) >= ours:
+                wait = max(wait, calls[-ours] + window.seconds - now)
         if wait <= 0:
             for calls in pool.calls:
                 calls.append(now)
@@ -97,6 +107,9 @@ class Limiter:
             seconds = _number(headers.get(name))
             if seconds is not None:
                 return seconds
+        until = _date(headers.get("retry-after"))
+        if until is not None:
+            return until - self.wall()
         reset = _number(headers.get("x-ratelimit-reset"))
         return None if reset is None else reset - self.wall()
 
@@ -106,6 +119,14 @@ class Limiter:
 
     def _backoff(self, refusals: int) -> float:
         return float(2 ** min(refusals, 10)) * (0.5 + self.jitter() / 2)
+
+
+def _date(text: str | None) -> float | None:
+    """Epoch seconds of an HTTP date, the other form that Retry-After may have."""
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _number(text: str | None) -> float | None:

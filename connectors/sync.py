@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 
 from connectors import failpoint
-from connectors.base import Receipt, Record, Request, Status
+from connectors.base import Receipt, Record, Request, Status, Stream
 from connectors.calls import Line, Target, Totals, all_of
 from connectors.errors import ConnectorError, FatalError, NotSentError, UnknownOutcomeError
 from connectors.limits import TOO_MANY, Limiter
@@ -24,7 +24,7 @@ _OPEN = (Status.NOT_SENT, Status.UNKNOWN)
 
 
 class ProfileSync:
-    """Iterate to run it: one receipt per record, in the records' order.
+    """Iterate to run it: one receipt per record, in the records' order within a group.
 
     After the end, `totals` hold and `stopped` says why a run ended early, if it did: records
     that were not yet taken from the input have no receipt and belong to the next run.
@@ -41,9 +41,17 @@ class ProfileSync:
         """Raises ConfigurationError when the destination has no such stream."""
         self.totals = Totals()
         self._line = Line(target.destination.name, target, limiter or Limiter())
-        self._stream = self._line.stream(stream)
-        self._records = iter(records)
+        self._stream, self._records = self._chosen(self._line.stream(stream), iter(records))
+        self._batches = self._grouped()
         self._in_flight = in_flight
+
+    def _chosen(self, stream: Stream, records: Iterator[Record]) -> tuple[Stream, Iterator[Record]]:
+        """The stream, or its bulk form when there is much to bring."""
+        if not stream.bulk:
+            return stream, records
+        first = list(islice(records, stream.bulk_above + 1))
+        is_much = len(first) > stream.bulk_above
+        return (self._line.stream(stream.bulk) if is_much else stream), chain(first, records)
 
     @property
     def stopped(self) -> ConnectorError | None:
@@ -60,14 +68,20 @@ class ProfileSync:
         self.totals.check()
 
     def _window(self) -> list[list[Record]]:
-        window = []
-        for _ in range(self._in_flight):
-            batch = list(islice(self._records, self._stream.batch_size))
-            if not batch:
-                break
-            self.totals.extracted += len(batch)
-            window.append(batch)
+        window = list(islice(self._batches, self._in_flight))
+        self.totals.extracted += sum(map(len, window))
         return window
+
+    def _grouped(self) -> Iterator[list[Record]]:
+        """Batches of records that agree in what a request can say only once."""
+        filling: dict[tuple[str, ...], list[Record]] = {}
+        for record in self._records:
+            group = tuple(str(record.fields.get(name)) for name in self._stream.together)
+            batch = filling.setdefault(group, [])
+            batch.append(record)
+            if len(batch) == self._stream.batch_size:
+                yield filling.pop(group)
+        yield from filling.values()
 
     def _settle(self, records: Sequence[Record]) -> list[Receipt]:
         """Try until every record has a verdict or the attempts are used up."""

@@ -82,9 +82,27 @@ def identifier(record: Record, name: str) -> str:
     return value
 
 
-def is_plain(text: str) -> bool:
+def text(record: Record, name: str) -> str:
+    """A field that must be there, as plain text. Raises RefusedRecordError otherwise."""
+    value = str(record.fields.get(name) or "")
+    if not value.strip():
+        raise refused(record, f"no {name}")
+    if not is_plain(value):
+        raise refused(record, f"{name} has control or invisible characters")
+    return value
+
+
+def all_deleted(records: Sequence[Record]) -> bool:
+    """Whether the records take rows away. ValueError when only some of them do."""
+    kinds = {record.fields.get("deleted") is True for record in records}
+    if len(kinds) != 1:
+        raise ValueError("`records` must all be deletions, or none of them")
+    return kinds.pop()
+
+
+def is_plain(value: str) -> bool:
     """No control, format, surrogate or line-separator character: nothing can hide in it."""
-    return text.isprintable()
+    return value.isprintable()
 
 
 def given(fields: Mapping[str, Any], *, but: Sequence[str] = ()) -> dict[str, Any]:

@@ -97,7 +97,10 @@ def test_many_threads_together_keep_the_limit() -> None:
         ({"retry-after": "1e9"}, LONGEST),
         ({"retry-after": "-5"}, SHORTEST),
         ({"x-ratelimit-reset": "12"}, SHORTEST),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, 2),
+        ({"retry-after": "Mon, 12 Jan 1970 13:47:10 GMT"}, 30),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, LONGEST),
+        ({"retry-after": "Wed, 32 Oct 2026 07:28:00 GMT"}, 2),
+        ({"retry-after": "soon"}, 2),
         ({"retry-after": "inf"}, 2),
         ({"retry-after": "nan"}, 2),
         ({"retry-after": ""}, 2),
@@ -132,3 +135,18 @@ def test_an_empty_budget_shuts_the_pool_before_a_429_comes() -> None:
     assert limits.acquire("p", WINDOWS) == 0
     limits.heed("p", WINDOWS, Reply(201, b"", empty))
     assert limits.acquire("p", WINDOWS) == pytest.approx(3)
+
+
+def test_a_share_of_every_window_is_kept_free() -> None:
+    time = Time()
+    limits = limiter(time)
+    assert [limits.acquire("p", WINDOWS, 0.0, share=0.8) for _ in range(5)] == [0, 0, 0, 0, -1]
+    assert limits.acquire("p", WINDOWS, 0.0) == 0, "the fifth is there for who may have all"
+    assert limits.acquire("p", WINDOWS, 0.0) == -1
+    time.now += 1.0
+    assert limits.acquire("p", WINDOWS, 0.0, share=0.8) == 0
+    assert limits.acquire("p", (Window(1, 5.0),) * 2, 0.0, share=0.1) == -1
+
+
+def test_a_small_share_still_has_one_call() -> None:
+    assert limiter(Time()).acquire("p", (Window(1, 5.0),), 0.0, share=0.1) == 0
