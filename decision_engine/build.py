@@ -19,7 +19,7 @@ import pyarrow as pa
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from decision_engine.config import hours
-from decision_engine.confirmed import OUTBOXES
+from decision_engine.confirmed import SHIPPED
 from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
@@ -77,7 +77,7 @@ def build(
 def unread_outboxes(workspace: Workspace) -> list[str]:
     """The outboxes of destinations that the project does not have: nobody would read them."""
     kinds = {d.kind for d in workspace.project.destinations.values()}
-    return [f"outbox_{kind}__*" for kind in OUTBOXES if kind not in kinds]
+    return [f"outbox_{kind}__*" for kind in SHIPPED if kind not in kinds]
 
 
 def missing_sources(workspace: Workspace, warehouse: Warehouse) -> list[str]:

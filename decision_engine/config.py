@@ -143,7 +143,7 @@ class Creative(Frozen, frozen=True):
     """A message version that lives in the ESP, by campaign id.
 
     `attributes` say what it has in common with others (tone: urgent); factored policies learn
-    by them.
+    by them. `stream` is the stream of the channel's destination that sends it.
     """
 
     creative: Name
@@ -154,6 +154,7 @@ class Creative(Frozen, frozen=True):
     promotional: bool = True
     resolution: bool = False
     attributes: dict[str, str] = {}
+    stream: Name = "messages"
 
 
 class Incentive(Frozen, frozen=True):
@@ -229,13 +230,28 @@ Warehouse = DuckDBWarehouse | PostgresWarehouse | SnowflakeWarehouse
 class Destination(Frozen, frozen=True):
     """An outside system. `api_key_env` names the environment variable that holds the key.
 
-    `hot_store` is the service's own store: `url` is that of `nextmove serve`.
+    `kind` is one of ours or of an installed package; `nextmove check` lists them. `hot_store` is
+    the service's own store: `url` is that of `nextmove serve`. Nothing more is sent when
+    `daily_share` of the vendor's daily calls is used up, where the vendor tells.
     """
 
-    kind: Literal["braze", "iterable", "hubspot", "hot_store"]
+    kind: Name
     url: str
     api_key_env: Variable
     webhook_key_env: Variable | None = None
+    daily_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.8
+
+
+class Alerts(Frozen, frozen=True):
+    """Who is told when a stream of deliveries changes its state.
+
+    It stops, has rejected or unknown records, or is well again. `destination` is one of kind
+    webhook, or of kind slack with the id of the channel.
+    """
+
+    destination: Name
+    slack_channel: str = ""
+    only_stopped: bool = False
 
 
 class Service(Frozen, frozen=True):
@@ -266,6 +282,7 @@ class Project(Frozen, frozen=True):
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
     arbiter_explore: Share = 0.05
     service: Service | None = None
+    alerts: Alerts | None = None
 
 
 def hours(duration: str) -> int:

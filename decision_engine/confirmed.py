@@ -1,17 +1,19 @@
 """What a destination has confirmed of an outbox, and what of it has changed since: all SQL.
 
-The confirmed table of a mirror has one more column, `instance`: the store that confirmed the
-row, and NULL while the row's removal is on its way.
+Where rows are taken away again, the confirmed table has one more column, `instance`: the store
+that confirmed the row, and NULL while the row's removal is on its way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from connectors.base import Warehouse
+from connectors.base import Lane, Warehouse
+from connectors.destinations import DESTINATIONS
+from decision_engine.errors import StepError
 from decision_engine.workspace import Workspace
 
 KEY = "key"
@@ -24,26 +26,77 @@ class Outbox:
     """What keeps one stream of a destination in step: the model `outbox_<kind>__<stream>`.
 
     `title` names it in totals. A mirror's other side is a copy of the model: a NULL is a value
-    there, rows that vanish are deleted, and the copy may be lost and made anew. `quiet` columns
-    go along with others but are no reason to send a row.
+    there, and the copy may be lost and made anew. `deletes`: the vendor can take rows away.
+    `is_whole`: a changed row is sent with all its columns. `quiet` columns go along with others
+    but are no reason to send a row.
     """
 
     stream: str
     title: str = "profiles"
     is_mirror: bool = False
     quiet: tuple[str, ...] = ()
+    deletes: bool = False
+    is_whole: bool = False
+
+    @property
+    def removes(self) -> bool:
+        """Whether a row that vanishes from the model is taken away on the other side.
+
+        Everywhere else it stays there as it was last confirmed.
+        """
+        return self.is_mirror or self.deletes
 
 
-OUTBOXES: dict[str, tuple[Outbox, ...]] = {
-    "braze": (Outbox("users"),),
-    "iterable": (Outbox("users"),),
-    "hubspot": (Outbox("contacts"),),
-    "hot_store": (
-        Outbox("profiles", is_mirror=True, quiet=("as_of",)),
-        Outbox("policies", title="policies", is_mirror=True),
-    ),
+HOT_STORE = (
+    Outbox("profiles", is_mirror=True, quiet=("as_of",)),
+    Outbox("policies", title="policies", is_mirror=True),
+)
+SHIPPED: Mapping[str, tuple[str, ...]] = {
+    "braze": ("users",),
+    "iterable": ("users",),
+    "hubspot": ("contacts",),
+    "salesforce": ("contacts",),
+    "hot_store": ("profiles", "policies"),
 }
-"""By the kind of the destination, in the order in which they are brought up to date."""
+"""Streams by the kind of destination whose outbox our dbt package builds."""
+
+
+def outboxes_of(workspace: Workspace, warehouse: Warehouse, name: str) -> list[Outbox]:
+    """The outboxes of a destination: ours, and those that the company's own dbt project builds.
+
+    In the order of the destination's streams. StepError when one of ours is not built.
+    """
+    kind = workspace.project.destinations[name].kind
+    if kind == "hot_store":
+        _require(workspace, warehouse, kind, SHIPPED[kind])
+        return list(HOT_STORE)
+    shipped = SHIPPED.get(kind, ())
+    _require(workspace, warehouse, kind, shipped)
+    streams = DESTINATIONS[kind].streams
+    bulk = {stream.bulk for stream in streams.values()}
+    return [
+        Outbox(
+            stream.name,
+            title="profiles" if stream.name in shipped else stream.name,
+            deletes=stream.deletes,
+            is_whole=stream.whole_rows,
+        )
+        for stream in streams.values()
+        if stream.lane is Lane.PROFILE
+        and stream.name not in bulk
+        and warehouse.columns(model_of(workspace, kind, stream.name)) is not None
+    ]
+
+
+def model_of(workspace: Workspace, kind: str, stream: str) -> str:
+    """`schema.name` of the outbox of a stream."""
+    return workspace.model(f"outbox_{kind}__{stream}")
+
+
+def _require(workspace: Workspace, warehouse: Warehouse, kind: str, streams: Sequence[str]) -> None:
+    for model in (model_of(workspace, kind, stream) for stream in streams):
+        if warehouse.columns(model) is None:
+            raise StepError(f"{model} does not exist; run `nextmove build` first")
 
 
 @dataclass(frozen=True)
@@ -59,21 +112,26 @@ class Confirmed:
     def of(cls, workspace: Workspace, warehouse: Warehouse, name: str, outbox: Outbox) -> Confirmed:
         """Of the destination called `name`."""
         kind = workspace.project.destinations[name].kind
-        model = workspace.model(f"outbox_{kind}__{outbox.stream}")
+        model = model_of(workspace, kind, outbox.stream)
         table = workspace.engine(f"confirmed_{name}__{outbox.stream}")
         return cls(warehouse, outbox, model, table)
 
     def prepare(self) -> None:
-        """Have the table, with at least the outbox's columns."""
+        """Have the table, with at least the outbox's columns.
+
+        A column whose type has changed is begun anew: all rows count as changed in it.
+        """
         create = f"create table if not exists {self.table} as select * from {self.model} limit 0"
         self.warehouse.rows(create)
         have = self.warehouse.columns(self.table) or {}
         wanted = dict(self._model_columns())
-        if self.outbox.is_mirror:
+        if self.outbox.removes:
             wanted[INSTANCE] = wanted[KEY]
         for column, sql_type in wanted.items():
-            if column not in have:
-                name = self.warehouse.quote(column)
+            name = self.warehouse.quote(column)
+            if have.get(column, sql_type) != sql_type:
+                self.warehouse.rows(f"alter table {self.table} drop column {name}")
+            if have.get(column) != sql_type:
                 self.warehouse.rows(f"alter table {self.table} add column {name} {sql_type}")
 
     def changes(self) -> str:
@@ -92,12 +150,16 @@ class Confirmed:
         if self.outbox.is_mirror:
             flags = {c: f"({is_new} or {flag})" for c, flag in flags.items()}
         named = ", ".join(f"{f} as {quote(f'changed_{c}')}" for c, f in flags.items())
-        there = f" and c.{INSTANCE} is not null" if self.outbox.is_mirror else ""
+        there = f" and c.{INSTANCE} is not null" if self.outbox.removes else ""
         return (
             f"select o.*, {named} from {self.model} o"
             f" left join {self.table} c on o.{KEY} = c.{KEY}{there}"
             f" where {' or '.join(reasons)} order by o.{KEY}"
         )
+
+    def one(self) -> str:
+        """SQL: as `changes`, but the one row with the key that is bound to the `?`."""
+        return f"select * from ({self.changes()}) as changed where {KEY} = ?"
 
     def waiting(self) -> int:
         """How many rows of the outbox differ from what the destination has confirmed."""

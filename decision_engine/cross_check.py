@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from connectors.base import Lane
+from connectors.destinations import DESTINATIONS, streams_of
+from connectors.inbound import VENDORS
 from decision_engine.catalog import NO_INCENTIVE, action_key, catalog_of
 from decision_engine.config import (
     Agent,
@@ -52,9 +55,6 @@ SOURCES = frozenset(
 EVENT_COLUMNS = dict.fromkeys(("type", "event", "page_class", "platform", "ticket_kind"), "TEXT")
 """What the `on` of a trigger may ask of an event, with its type."""
 
-SENDERS = frozenset({"braze", "iterable"})
-"""Kinds of destination that can send a message to a person."""
-
 LONGEST_DESTINATION = 40
 
 
@@ -80,6 +80,7 @@ def project_problems(project: Project) -> Iterator[Problem]:
     yield from _group_problems(project.groups, ("groups",))
     yield from _channel_problems(project)
     yield from _destination_problems(project)
+    yield from _alert_problems(project)
     for i, source in enumerate(project.sources):
         if source not in SOURCES:
             yield ("sources", i), unknown("source", source, SOURCES)
@@ -93,6 +94,9 @@ def project_problems(project: Project) -> Iterator[Problem]:
 def _destination_problems(project: Project) -> Iterator[Problem]:
     tokens: dict[str, str] = {}
     for name, destination in project.destinations.items():
+        if destination.kind not in DESTINATIONS:
+            kind = unknown("kind of destination", destination.kind, DESTINATIONS)
+            yield ("destinations", name, "kind"), kind
         if len(name) > LONGEST_DESTINATION:
             # It is part of a table's name, which warehouses cut.
             yield ("destinations", name), f"a name has at most {LONGEST_DESTINATION} characters"
@@ -100,11 +104,25 @@ def _destination_problems(project: Project) -> Iterator[Problem]:
         if token is None:
             continue
         where = ("destinations", name, "webhook_key_env")
-        if destination.kind not in SENDERS:
+        if destination.kind not in VENDORS:
             yield where, f"{destination.kind} posts no webhooks; leave it out"
         elif tokens.setdefault(destination.kind, token) != token:
             # The address of a webhook only says the kind.
             yield where, f"all {destination.kind} destinations must use {tokens[destination.kind]}"
+
+
+def _alert_problems(project: Project) -> Iterator[Problem]:
+    alerts = project.alerts
+    if alerts is None:
+        return
+    destination = project.destinations.get(alerts.destination)
+    if destination is None:
+        where = ("alerts", "destination")
+        yield where, unknown("destination", alerts.destination, project.destinations)
+    elif destination.kind not in ("slack", "webhook"):
+        yield ("alerts", "destination"), f"{destination.kind} takes no alerts; slack and webhook do"
+    elif (destination.kind == "slack") != bool(alerts.slack_channel):
+        yield ("alerts", "slack_channel"), "is needed for slack, and for slack only"
 
 
 def _channel_problems(project: Project) -> Iterator[Problem]:
@@ -112,7 +130,7 @@ def _channel_problems(project: Project) -> Iterator[Problem]:
         destination = project.destinations.get(name)
         if destination is None:
             yield ("channels", channel), unknown("destination", name, project.destinations)
-        elif destination.kind not in SENDERS:
+        elif not streams_of(destination.kind, Lane.SEND):
             yield ("channels", channel), f"{destination.kind} cannot send messages"
 
 
@@ -281,6 +299,14 @@ def _keys(agent: Agent, known: Known) -> Sequence[str]:
 # --- creatives ---
 
 
+def _stream_problems(creative: Creative, project: Project | None) -> Iterator[Problem]:
+    sender = project.channels.get(creative.channel) if project else None
+    destination = project.destinations.get(sender) if project and sender else None
+    streams = streams_of(destination.kind, Lane.SEND) if destination else []
+    if streams and creative.stream not in streams:
+        yield ("stream",), unknown(f"stream of {sender} for messages", creative.stream, streams)
+
+
 def creative_problems(creative: Creative, known: Known) -> Iterator[Problem]:
     """Problems of one creative; `where` is relative to it."""
     for name in DIMENSIONS:
@@ -291,6 +317,7 @@ def creative_problems(creative: Creative, known: Known) -> Iterator[Problem]:
     if known.project is not None and creative.channel not in known.project.channels:
         channels = known.project.channels
         yield ("channel",), unknown("channel", creative.channel, channels) + " (nextmove.yml)"
+    yield from _stream_problems(creative, known.project)
 
 
 def is_reserved(name: str) -> bool:

@@ -6,7 +6,8 @@ truth about sends, the warehouse has a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -17,21 +18,23 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from connectors import failpoint
-from connectors.base import Warehouse
+from connectors.base import Lane, Warehouse
 from connectors.calls import Target, connected
 from connectors.deliver import deliver_sends
 from connectors.destinations import DESTINATIONS
 from connectors.errors import ConfigurationError, ConnectorError
 from connectors.journal import Journal
 from connectors.limits import Limiter
+from decision_engine.alerts import tell
 from decision_engine.build import Progress
 from decision_engine.config import Destination
-from decision_engine.confirmed import OUTBOXES, Confirmed
+from decision_engine.confirmed import Confirmed, outboxes_of
 from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.intents import MESSAGES, intents
 from decision_engine.outbox import OutboxSync
+from decision_engine.sync_runs import SyncRun, record
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
 from decision_engine.workspace import Workspace
 
@@ -55,14 +58,22 @@ class Delivery:
         return {"intents": added}
 
     def deliver(
-        self, now: datetime, *, profiles: bool = True, progress: Progress = lambda _: None
+        self,
+        now: datetime,
+        *,
+        profiles: bool = True,
+        allowed: Collection[str] = (),
+        progress: Progress = lambda _: None,
     ) -> dict[str, Any]:
         """Bring profiles up to date, send what is due, project receipts; totals by stream.
 
-        StepError, after all is written down, when a destination could not go on.
+        Outboxes that look wrong are left alone, unless they are `allowed` ("braze.users").
+        StepError, after all is written down, when a destination or an outbox could not go on.
         """
         with self.workspace.warehouse() as warehouse:
-            return self.deliver_from(warehouse, now, profiles=profiles, progress=progress)
+            return self.deliver_from(
+                warehouse, now, profiles=profiles, allowed=allowed, progress=progress
+            )
 
     def deliver_from(
         self,
@@ -70,45 +81,41 @@ class Delivery:
         now: datetime,
         *,
         profiles: bool = True,
+        allowed: Collection[str] = (),
         progress: Progress = lambda _: None,
     ) -> dict[str, Any]:
         """`deliver` with a warehouse that is open already."""
         streams: dict[str, dict[str, int]] = {}
         problems: list[ConnectorError] = []
+        runs: list[SyncRun] = []
         clock = clock_from(now)
-        if profiles:
-            self._profiles(warehouse, now, streams, problems, progress)
-        self._sends(warehouse, clock, streams, problems)
+        for name in self.targets if profiles else ():
+            sync = self.sync(warehouse, name, now, allowed=allowed)
+            sync.run()
+            for title, totals in sync.totals.items():
+                streams[f"{name} {title}"] = {**totals, "not_sent": 0}
+            problems += [*sync.refused, *([sync.stopped] if sync.stopped else [])]
+            runs += sync.runs
+            progress(f"{name} profiles")
+        runs += self._sends(warehouse, clock, streams, problems)
         project_receipts(self.workspace, warehouse, self.journal)
+        tell(self.workspace, self.targets, record(self.workspace, warehouse, runs))
         if problems:
             raise StepError("\n".join(dict.fromkeys(str(p) for p in problems)))
         return {"streams": streams}
 
-    def _profiles(
+    def sync(
         self,
         warehouse: Warehouse,
+        name: str,
         now: datetime,
-        streams: dict[str, dict[str, int]],
-        problems: list[ConnectorError],
-        progress: Progress,
-    ) -> None:
-        for name, target in self.targets.items():
-            self._outboxes(warehouse, name)
-            sync = OutboxSync(self.workspace, warehouse, name, target, now, self.limiter)
-            sync.run()
-            for title, totals in sync.totals.items():
-                streams[f"{name} {title}"] = {**totals, "not_sent": 0}
-            problems += [sync.stopped] if sync.stopped else []
-            progress(f"{name} profiles")
-
-    def _outboxes(self, warehouse: Warehouse, name: str) -> list[Confirmed]:
-        """The outboxes of a destination; StepError when one is not built."""
-        kind = self.workspace.project.destinations[name].kind
-        found = [Confirmed.of(self.workspace, warehouse, name, outbox) for outbox in OUTBOXES[kind]]
-        for confirmed in found:
-            if warehouse.columns(confirmed.model) is None:
-                raise StepError(f"{confirmed.model} does not exist; run `nextmove build` first")
-        return found
+        *,
+        only: str = "",
+        allowed: Collection[str] = (),
+    ) -> OutboxSync:
+        """One destination's profiles, ready to be brought up to date."""
+        target = self.targets[name]
+        return OutboxSync(self.workspace, warehouse, name, target, now, self.limiter, only, allowed)
 
     def _sends(
         self,
@@ -116,11 +123,12 @@ class Delivery:
         clock: Callable[[], datetime],
         streams: dict[str, dict[str, int]],
         problems: list[ConnectorError],
-    ) -> None:
+    ) -> list[SyncRun]:
         self.journal.add(intents(self.workspace, warehouse, EVENTS, clock()))
         due = [intent["customer_id"] for intent in self.journal.due(clock())]
         if not due:
-            return
+            return []
+        start, began = time.perf_counter(), clock()
         gate = Gate(self.workspace, warehouse, self.journal, due)
         run = deliver_sends(self.journal, self.targets, gate, clock, self.limiter)
         totals = run.totals
@@ -133,6 +141,9 @@ class Delivery:
             "not_sent": run.waiting,
         }
         problems += run.stopped.values()
+        reason = "; ".join(str(error) for error in run.stopped.values())
+        what = ("", MESSAGES, Lane.SEND)
+        return [SyncRun.of(what, began, time.perf_counter() - start, streams[MESSAGES], reason)]
 
     def next_due(self) -> datetime | None:
         """When the next waiting message is meant to leave."""
@@ -143,9 +154,9 @@ class Delivery:
         streams = {}
         with self.workspace.warehouse() as warehouse:
             for name in self.targets:
-                for confirmed in self._outboxes(warehouse, name):
-                    title = f"{name} {confirmed.outbox.title}"
-                    streams[title] = _only_extracted(confirmed.waiting())
+                for outbox in outboxes_of(self.workspace, warehouse, name):
+                    confirmed = Confirmed.of(self.workspace, warehouse, name, outbox)
+                    streams[f"{name} {outbox.title}"] = _only_extracted(confirmed.waiting())
             due = [*self.journal.due(now), *self._due_once_added(warehouse, now, slots)]
             gate = Gate(self.workspace, warehouse, self.journal, [i["customer_id"] for i in due])
             skipped = sum(gate(intent, now) is not None for intent in due)
@@ -172,7 +183,7 @@ def open_delivery(workspace: Workspace) -> Iterator[Delivery]:
     with ExitStack() as stack:
         targets = {
             name: stack.enter_context(
-                connected(DESTINATIONS[d.kind], d.url, workspace.api_key(name))
+                connected(DESTINATIONS[d.kind], d.url, workspace.api_key(name), d.daily_share)
             )
             for name, d in workspace.project.destinations.items()
         }

@@ -74,7 +74,7 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
         "customer_id": row["customer_id"],
         "external_id": row["external_id"],
         "destination": workspace.project.channels[row["channel"]],
-        "stream": MESSAGES,
+        "stream": creative.stream,
         "channel": row["channel"],
         "agent": row["agent"],
         "action": row["action"],

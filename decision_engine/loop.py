@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
@@ -34,7 +34,10 @@ from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
 
 QUICK = "tag:daily"
-AFTER_DECIDE = "fct_decisions int_features__decisions outbox_hubspot__contacts"
+AFTER_DECIDE = (
+    "fct_decisions int_features__decisions int_outbox__next_steps"
+    " outbox_hubspot__contacts outbox_salesforce__contacts"
+)
 """What shows today's decisions to the people who use the CRM."""
 
 STEPS = ("build", "learn", "decide", "dispatch", "deliver")
@@ -145,6 +148,7 @@ def deliver(
     now: datetime,
     *,
     dry_run: bool = False,
+    allowed: Collection[str] = (),
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Take in what the service has decided, dispatch decided dates, then one delivery pass."""
@@ -163,7 +167,7 @@ def deliver(
         added = {s: delivery.dispatch(s, now) for s in (*decided, *cut_short)}
         for slot in decided:
             mark_finished(workspace, slot, "dispatch", now, added[slot])
-        delivered = delivery.deliver(now, progress=progress)
+        delivered = delivery.deliver(now, allowed=allowed, progress=progress)
     return {"intents": sum(a["intents"] for a in added.values()), **delivered}
 
 

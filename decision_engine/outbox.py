@@ -11,25 +11,30 @@ forgotten then, so a store that was lost is filled again whole.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from connectors.base import Receipt, Record, Status, Warehouse
+from connectors.base import Lane, Receipt, Record, Status, Warehouse
 from connectors.calls import Target
 from connectors.destinations.hot_store import OTHER_INSTANCE
 from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
 from connectors.sync import sync_profiles
-from decision_engine.confirmed import INSTANCE, KEY, OUTBOXES, Confirmed, Outbox
+from decision_engine.confirmed import INSTANCE, KEY, UNSENT, Confirmed, Outbox, outboxes_of
+from decision_engine.outbox_checks import look, refusal
+from decision_engine.sync_runs import SyncRun
 from decision_engine.tables import RECEIPTS
 from decision_engine.workspace import Workspace
 
-_IDENTITY = ("external_id", "email")
+_IDENTITY = ("external_id", "email", "contact_id")
 _AS_OF = "as_of"
+_THERE = "there"
+"""The `instance` of rows that a vendor has: there is only one of it."""
 _FIELDS = ("extracted", "accepted", "rejected", "skipped", "unknown")
 
 Totals = dict[str, int]
@@ -37,7 +42,11 @@ Totals = dict[str, int]
 
 @dataclass
 class OutboxSync:
-    """Brings one destination up to date; `totals` by title, `stopped` why it ended early."""
+    """Brings one destination up to date, or `only` one stream of it.
+
+    `totals` are by title, `runs` for the history. `stopped` says why it ended early; `refused`
+    what is wrong with outboxes that were left alone, unless they are `allowed` ("braze.users").
+    """
 
     workspace: Workspace
     warehouse: Warehouse
@@ -45,11 +54,16 @@ class OutboxSync:
     target: Target
     now: datetime
     limiter: Limiter
+    only: str = ""
+    allowed: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        kind = self.workspace.project.destinations[self.name].kind
-        self.outboxes = OUTBOXES[kind]
-        self.totals: dict[str, Totals] = {o.title: dict.fromkeys(_FIELDS, 0) for o in self.outboxes}
+        found = outboxes_of(self.workspace, self.warehouse, self.name)
+        self.outboxes = [o for o in found if self.only in ("", o.stream)]
+        self.runs: list[SyncRun] = []
+        self.refused: list[ConnectorError] = []
+        zeros = dict.fromkeys((*_FIELDS, "removed"), 0)
+        self.totals: dict[str, Totals] = {o.title: dict(zeros) for o in self.outboxes}
         self.stopped: ConnectorError | None = None
         self.instance: str | None = None
 
@@ -60,23 +74,48 @@ class OutboxSync:
             self.instance = self._greet({})
         for outbox in self.outboxes:
             if not self.stopped:
-                self._sync(outbox)
+                self._timed(outbox)
         if mirrors:
             self._complete(mirrors[0])
 
-    def _sync(self, outbox: Outbox) -> None:
+    def _timed(self, outbox: Outbox) -> None:
+        """One outbox, and the line of the history that tells of it."""
+        start = time.perf_counter()
         confirmed = Confirmed.of(self.workspace, self.warehouse, self.name, outbox)
-        confirmed.prepare()
-        if self.instance is not None:
-            confirmed.forget_others(self.instance)
+        found = look(self.workspace, confirmed, self.name)
+        title = f"{self.name}.{outbox.stream}"
+        if found.problems and (title not in self.allowed or found.is_hopeless):
+            self.refused.append(refusal(title, found))
+            reason = "; ".join(found.problems)
+        else:
+            confirmed.prepare()
+            self._sync(confirmed)
+            reason = str(self.stopped) if self.stopped else ""
+        self.runs.append(
+            SyncRun.of(
+                (self.name, outbox.stream, Lane.PROFILE),
+                self.now,
+                time.perf_counter() - start,
+                {**self.totals[outbox.title], "in_outbox": found.rows},
+                reason,
+            )
+        )
+
+    def _sync(self, confirmed: Confirmed) -> None:
+        outbox = confirmed.outbox
+        instance = self.instance if outbox.is_mirror else _THERE if outbox.removes else None
+        if outbox.is_mirror and instance is not None:
+            confirmed.forget_others(instance)
+        if outbox.removes:
             confirmed.mark_vanished()
         for batch in self._batches(confirmed.changes()):
             rows, changed = split(batch)
-            self._keep(confirmed, rows, self._send(outbox, self._records(outbox, rows, changed)))
-        if self.instance is not None:
+            receipts = self._send(outbox, self._records(outbox, rows, changed))
+            self._keep(confirmed, rows, receipts, instance)
+        if outbox.removes:
             for batch in self._batches(confirmed.vanished()):
                 rows = pa.Table.from_batches([batch])
-                self._remove(confirmed, rows, self._send(outbox, self._removals(rows)))
+                self._remove(confirmed, rows, self._send(outbox, self._removals(outbox, rows)))
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
         for batch in self.warehouse.query(query):
@@ -86,13 +125,19 @@ class OutboxSync:
 
     def _records(self, outbox: Outbox, rows: pa.Table, changed: list[list[str]]) -> list[Record]:
         """A record per row that has something to send."""
-        pairs = zip(rows.to_pylist(), changed, strict=True)
+        pairs = list(zip(rows.to_pylist(), changed, strict=True))
+        if outbox.is_whole:
+            pairs = [(row, [c for c in row if c not in UNSENT]) for row, _ in pairs]
         if not outbox.is_mirror:
             return [r for r in (record_of(row, names) for row, names in pairs) if r.fields]
         return [self._mirrored(row[KEY], {c: plain(row[c]) for c in names}) for row, names in pairs]
 
-    def _removals(self, rows: pa.Table) -> list[Record]:
-        return [self._mirrored(key, {"deleted": True}) for key in rows[KEY].to_pylist()]
+    def _removals(self, outbox: Outbox, rows: pa.Table) -> list[Record]:
+        if outbox.is_mirror:
+            return [self._mirrored(key, {"deleted": True}) for key in rows[KEY].to_pylist()]
+        rows = rows.drop_columns([INSTANCE])
+        gone = [record_of(r, [c for c in r if c not in UNSENT]) for r in rows.to_pylist()]
+        return [Record(r.key, r.identity, {**r.fields, "deleted": True}) for r in gone]
 
     def _mirrored(self, key: str, fields: dict[str, Any]) -> Record:
         return Record(key, {KEY: key}, {**fields, INSTANCE: self.instance})
@@ -110,7 +155,13 @@ class OutboxSync:
             )
         return receipts
 
-    def _keep(self, confirmed: Confirmed, rows: pa.Table, receipts: Mapping[str, Receipt]) -> None:
+    def _keep(
+        self,
+        confirmed: Confirmed,
+        rows: pa.Table,
+        receipts: Mapping[str, Receipt],
+        instance: str | None,
+    ) -> None:
         """Receipts, and the rows that are now confirmed, in one transaction.
 
         A row in which only NULLs changed had nothing to send and counts as confirmed. What a
@@ -120,7 +171,7 @@ class OutboxSync:
         done = [k not in receipts or receipts[k].status is Status.ACCEPTED for k in keys]
         refused = [k for k, r in receipts.items() if r.status is Status.REJECTED]
         with self.warehouse.transaction():
-            confirmed.keep(rows.filter(pa.array(done, pa.bool_())), self.instance)
+            confirmed.keep(rows.filter(pa.array(done, pa.bool_())), instance)
             if confirmed.outbox.is_mirror and refused:
                 confirmed.forget(refused)
             self._append(confirmed.outbox, rows, receipts)
@@ -130,6 +181,7 @@ class OutboxSync:
     ) -> None:
         """Receipts, and forget the rows that are gone on the other side."""
         gone = [k for k, r in receipts.items() if r.status is Status.ACCEPTED]
+        self.totals[confirmed.outbox.title]["removed"] += len(gone)
         with self.warehouse.transaction():
             if gone:
                 confirmed.forget(gone)

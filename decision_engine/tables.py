@@ -124,6 +124,26 @@ POLICY_STATES = pa.schema(
         "is_current": _BOOL,
     }
 )
+SYNC_RUNS = pa.schema(
+    {
+        "run_id": _TEXT,
+        "destination": _TEXT,
+        "stream": _TEXT,
+        "lane": _TEXT,
+        "started_at": _TIME,
+        "seconds": _FLOAT,
+        "in_outbox": _BIG,
+        "extracted": _BIG,
+        "accepted": _BIG,
+        "rejected": _BIG,
+        "skipped": _BIG,
+        "unknown": _BIG,
+        "not_sent": _BIG,
+        "removed": _BIG,
+        "state": _TEXT,
+        "reason": _TEXT,
+    }
+)
 LOADED_SEGMENTS = pa.schema({"segment": _BIG, "events": _BIG})
 JOURNAL_POSITION = pa.schema({"position": _BIG})
 HOME = pa.schema({"name": _TEXT, "folder": _TEXT, "host": _TEXT, "since": _TIME})
@@ -140,6 +160,7 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "loaded_segments": LOADED_SEGMENTS,
     "journal_position": JOURNAL_POSITION,
     "runs": RUNS,
+    "sync_runs": SYNC_RUNS,
 }
 
 ENGINE_KEYS: dict[str, tuple[str, ...]] = {
@@ -150,5 +171,6 @@ ENGINE_KEYS: dict[str, tuple[str, ...]] = {
     "policy_states": ("agent", "version"),
     "loaded_segments": ("segment",),
     "runs": ("slot", "step"),
+    "sync_runs": ("run_id",),
 }
 """What no two rows of a table agree in."""
