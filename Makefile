@@ -40,6 +40,9 @@ storm-hotpath: setup  ## kill the service under load, 200 times, and count every
 storm-rules: setup  ## 50,000 random rules, in Python and in DuckDB: the same answers
 	@$(RUN)/pytest -q -s -m slow tests/decision_engine/test_rules.py
 
+storm-verdicts: setup  ## 10,000 random refusals a stream over a bad line: every verdict the vendor's
+	@$(RUN)/python -m tests.connectors.storm_verdicts
+
 bench-ingress: setup  ## what a tracked event costs on its way into the warehouse
 	@$(RUN)/python -m tests.end_to_end.bench_ingress
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from connectors.base import (
     Destination,
+    Lane,
     Receipt,
     Record,
     Reply,
@@ -128,14 +129,18 @@ class Line:
     def acquire(self, stream: Stream, *, is_urgent: bool = False) -> float:
         """Wait for the rate limit; the seconds waited. Raises UnavailableError past patience.
 
-        Urgent calls may use what is kept free of all others.
+        Urgent calls may use what is kept free of all others where messages are sent.
         """
         pool = self._pool(stream)
-        share = 1.0 if is_urgent else COMMON_SHARE
+        share = 1.0 if is_urgent or not self._sends(stream.pool) else COMMON_SHARE
         waited = self.limiter.acquire(pool, stream.windows, PATIENCE_SECONDS, share)
         if waited < 0:
             raise self.stop(UnavailableError(f"{self.name} is at its rate limit"))
         return waited
+
+    def _sends(self, pool: str) -> bool:
+        streams = self.destination.streams.values()
+        return any(s.pool == pool and s.lane is Lane.SEND for s in streams)
 
     def _pool(self, stream: Stream) -> str:
         return f"{self.name}/{stream.pool}"

@@ -8,104 +8,25 @@ rejected or their fate is unknown.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
-from rich.console import Console
 from rich.table import Table
 
-from connectors import errors as connector_errors
-from decision_engine.errors import MissingColumnError, RuleError, StepError
+from decision_engine.command import (
+    AS_OF,
+    DRY_RUN,
+    JSON,
+    PROJECT,
+    emit,
+    open_workspace,
+    progress_line,
+    reported_errors,
+)
+from decision_engine.sync_commands import syncs
 from decision_engine.terminal import new_table, totals_table
-
-PROJECT = click.option(
-    "--project",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    show_default="this folder",
-    help="Project folder (the one with nextmove.yml).",
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
-
-CONFIGURATION_ERRORS = (
-    MissingColumnError,
-    RuleError,
-    connector_errors.ConfigurationError,
-)
-
-console = Console()
-errors = Console(stderr=True)
-
-
-class Moment(click.ParamType[datetime]):
-    """A UTC time such as 2026-03-01 or 2026-03-01T06:00."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """Parse ISO 8601; without an offset it is UTC."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a time; write 2026-03-01 or 2026-03-01T06:00", param, ctx)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        # dbt takes whole seconds; the steps of one round must agree on the moment.
-        return aware.astimezone(UTC).replace(tzinfo=None, microsecond=0)
-
-
-AS_OF = click.option(
-    "--as-of",
-    type=Moment(),
-    default=lambda: datetime.now(UTC).replace(tzinfo=None, microsecond=0),
-    show_default="now",
-    help="The moment to work as of, UTC.",
-)
-
-
-@contextmanager
-def reported_errors() -> Iterator[None]:
-    """Every expected failure is one clear line per problem and an exit code."""
-    try:
-        yield
-    except CONFIGURATION_ERRORS as error:
-        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except (StepError, connector_errors.ConnectorError) as error:
-        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
-
-
-def emit(result: Any, as_json: bool, render: Callable[[Any], Any]) -> None:
-    """Print a result for machines or for people."""
-    if as_json:
-        click.echo(msgspec.json.encode(msgspec.to_builtins(result)).decode())
-    else:
-        console.print(render(result))
-
-
-@contextmanager
-def progress_line(as_json: bool, text: str) -> Iterator[Callable[[str], None]]:
-    """A spinner with the last thing done; silent for machines and when not a terminal.
-
-    With `nextmove --progress` there is no spinner but a line for each thing done.
-    """
-    if click.get_current_context().find_root().params["progress"]:
-        yield lambda done: click.echo(f"{text}: {done}", err=True)
-        return
-    if as_json or not errors.is_terminal:
-        yield lambda _: None
-        return
-    with errors.status(text) as status:
-        yield lambda done: status.update(f"{text}: {done}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -121,13 +42,6 @@ def main(progress: bool) -> None:
     Start yours:   nextmove init myshop && cd myshop && nextmove check
     One round:     nextmove run
     """
-
-
-def open_workspace(folder: Path) -> Any:
-    """The project in `folder`, read and checked."""
-    from decision_engine.workspace import Workspace
-
-    return Workspace.open(folder)
 
 
 @main.command()
@@ -282,8 +196,16 @@ def render_decided(result: dict[str, Any]) -> Table:
 @PROJECT
 @AS_OF
 @DRY_RUN
+@click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    help="An outbox that was held back, though it looks wrong: braze.users. May be repeated.",
+)
 @JSON
-def deliver(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
+def deliver(
+    folder: Path, as_of: datetime, dry_run: bool, allowed: tuple[str, ...], as_json: bool
+) -> None:
     """Send what is due and bring profiles at the destinations up to date.
 
     Messages of new decisions are taken up first. Each is sent at most once, however often
@@ -295,7 +217,9 @@ def deliver(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None
     from decision_engine.loop import deliver as run_deliver
 
     with reported_errors(), progress_line(as_json, "delivering") as progress:
-        result = run_deliver(open_workspace(folder), as_of, dry_run=dry_run, progress=progress)
+        result = run_deliver(
+            open_workspace(folder), as_of, dry_run=dry_run, allowed=allowed, progress=progress
+        )
     emit(result, as_json, render_delivered)
     exit_for(result)
 
@@ -504,6 +428,8 @@ def replay(decision_ids: tuple[str, ...], folder: Path, sample: int, as_json: bo
         if any(result[c] for c in result if c.startswith("different_")):
             sys.exit(1)
 
+
+main.add_command(syncs)
 
 if __name__ == "__main__":
     main()

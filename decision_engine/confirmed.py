@@ -161,6 +161,18 @@ class Confirmed:
         """SQL: as `changes`, but the one row with the key that is bound to the `?`."""
         return f"select * from ({self.changes()}) as changed where {KEY} = ?"
 
+    def counts(self) -> tuple[int, int, int]:
+        """How many rows are new, changed, and vanished from the outbox."""
+        self.prepare()
+        new = f"(select 1 from {self.table} c where c.{KEY} = changed.{KEY})"
+        sql = f"select count(*), sum(case when not exists {new} then 1 else 0 end) from"
+        waiting, fresh = self.warehouse.rows(f"{sql} ({self.changes()}) as changed")[0]
+        gone = self.warehouse.rows(
+            f"select count(*) from {self.table} c where not exists"
+            f" (select 1 from {self.model} o where o.{KEY} = c.{KEY})"
+        )
+        return int(fresh or 0), int(waiting) - int(fresh or 0), int(gone[0][0])
+
     def waiting(self) -> int:
         """How many rows of the outbox differ from what the destination has confirmed."""
         self.prepare()

@@ -57,6 +57,9 @@ ENGINE = {
     ),
     "journal_position": Room("one row: how far receipts have been copied", "deliver", "deliver"),
     "runs": Room("date x step of `nextmove run` that has ended", "run", "run (to resume)"),
+    "sync_runs": Room(
+        "run x stream of a destination that had something to tell", "deliver", "deliver, syncs"
+    ),
 }
 
 NOTES = {
@@ -97,6 +100,13 @@ NOTES = {
     "policy_states.is_current": "decisions are made with it; at first it is the prior",
     "policy_states.summary": "JSON: what `nextmove learn` says, and the outcomes it counted by",
     "runs.totals": "JSON: what the step did",
+    "sync_runs.destination": "empty for messages: one run serves all destinations",
+    "sync_runs.lane": "profile or send",
+    "sync_runs.in_outbox": "rows of the outbox; NULL for messages",
+    "sync_runs.not_sent": "messages that wait for the next run",
+    "sync_runs.removed": "rows taken away at the destination, for they left the outbox",
+    "sync_runs.state": "ok, warning (something was rejected or is unknown) or stopped",
+    "sync_runs.reason": "why it was stopped",
 }
 
 READERS = {
@@ -109,6 +119,7 @@ READERS = {
     "outbox_braze__users": "deliver, profile lane",
     "outbox_iterable__users": "deliver, profile lane",
     "outbox_hubspot__contacts": "deliver, profile lane",
+    "outbox_salesforce__contacts": "deliver, profile lane",
     "outbox_hot_store__profiles": "deliver, to the service",
     "outbox_hot_store__policies": "deliver, to the service",
 }
@@ -268,8 +279,10 @@ def read(path: Path) -> Any:
 
 def cli_page() -> str:
     parts = [CLI_HEAD, *help_of()]
-    for name in main.commands:
+    for name, command in main.commands.items():
         parts += help_of(name)
+        for part in command.commands if isinstance(command, click.Group) else ():
+            parts += help_of(name, part)
     return "\n".join(parts)
 
 
