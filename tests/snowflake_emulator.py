@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,13 @@ NO_TIME = datetime(1970, 1, 1)
 
 TIMEOUTS = {"login_timeout": 20, "network_timeout": 20}
 """Seconds. An error that the emulator does not handle is tried again for minutes otherwise."""
+
+
+_CREATE_TABLE_AS = """
+{% macro snowflake__create_table_as(temporary, relation, compiled_code, language='sql') %}
+    {{ return(dbt.snowflake__create_table_as(false, relation, compiled_code, language)) }}
+{% endmacro %}
+"""
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,23 @@ class SnowflakeEmulator:
         """A database of its own for a test; its name."""
         name = f"TEST_{next(self._numbers)}"
         settings = {k: v for k, v in self.settings(name).items() if k != "database"}
-        with snowflake.connector.connect(**settings, **TIMEOUTS) as db, db.cursor() as cursor:
+        with _connect(**settings, **TIMEOUTS) as db, db.cursor() as cursor:
             cursor.execute(f"create database {name}")
         return name
+
+
+_connect = snowflake.connector.connect
+
+
+def _impatient(*args: Any, **more: Any) -> Any:
+    more.pop("insecure_mode", None)  # deprecated, and dbt's adapter still gives it
+    return _connect(*args, **{**more, **TIMEOUTS})
+
+
+def teach_dbt(project: Path) -> None:
+    """Let dbt make no temporary tables: the emulator does not take them by their full name."""
+    (project / "macros").mkdir(exist_ok=True)
+    (project / "macros" / "snowflake__create_table_as.sql").write_text(_CREATE_TABLE_AS)
 
 
 @contextlib.contextmanager
@@ -70,6 +92,8 @@ def running_emulator() -> Iterator[SnowflakeEmulator]:
     with pytest.MonkeyPatch.context() as patch, _started() as emulator:
         # It calls an ARRAY a VARIANT.
         patch.setattr(ours, "_ARROW", {**ours._ARROW, "VARIANT": ours._ARROW["ARRAY"]})
+        # dbt's connections have no such setting.
+        patch.setattr(snowflake.connector, "connect", _impatient)
         yield emulator
 
 

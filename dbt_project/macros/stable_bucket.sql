@@ -12,5 +12,11 @@
 {%- endmacro %}
 
 {% macro snowflake__stable_bucket(text, n) -%}
-    mod(to_number(substr(md5({{ text }}), 1, 7), 'XXXXXXX'), {{ n }})
+    mod(
+        {%- for digit in range(7) %}
+        {{ 16 ** (6 - digit) }} * (charindex(substr(md5({{ text }}), {{ digit + 1 }}, 1), '0123456789abcdef') - 1)
+        {{- ' +' if not loop.last }}
+        {%- endfor %},
+        {{ n }}
+    )
 {%- endmacro %}
