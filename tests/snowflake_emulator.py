@@ -63,6 +63,11 @@ class SnowflakeEmulator:
             "NEXTMOVE_SNOWFLAKE_URL": f"http://localhost:{self.port}",
         }
 
+    def dbt_environment(self, database: str) -> dict[str, str]:
+        """What dbt's profile reads."""
+        values = self.settings(database).items()
+        return {f"NEXTMOVE_SNOWFLAKE_{name.upper()}": value for name, value in values}
+
     def new_database(self) -> str:
         """A database of its own for a test; its name."""
         name = f"TEST_{next(self._numbers)}"

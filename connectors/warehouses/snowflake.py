@@ -75,8 +75,6 @@ class Snowflake(Server):
         pa.binary(): sa.LargeBinary(),
         pa.date32(): sa.Date(),
         pa.timestamp("us"): TIMESTAMP_NTZ(),
-        _REALS: ARRAY(),
-        pa.list_(pa.uint8()): ARRAY(),
     }
 
     def __init__(
@@ -144,6 +142,11 @@ class Snowflake(Server):
             [space, name],
         )
         return {_spoken(n): _sized(kind, *size) for n, kind, *size in found} or None
+
+    def type_of(self, kind: pa.DataType) -> Any:
+        """The SQL type of an Arrow type; ValueError when there is none."""
+        is_list = pa.types.is_list(kind) and not pa.types.is_string(kind.value_type)
+        return ARRAY() if is_list else super().type_of(kind)
 
     def keyed(self, index: sa.Index) -> Iterator[Any]:  # noqa: ARG002
         """Keys are not kept unique."""

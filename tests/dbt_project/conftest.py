@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from connectors.warehouses.postgres import Postgres
+from connectors.warehouses.snowflake import Snowflake
 from tests.dbt_project.warehouse import AS_OF, Copy, Place
 from tests.postgres_server import SUPERUSER, running_postgres
+from tests.snowflake_emulator import running_emulator, teach_dbt
 
 with warnings.catch_warnings():
     # dbt's own imports and its use of click warn; our code does not go through them.
@@ -71,7 +74,9 @@ def variables_of(as_of: datetime | None, **variables: Any) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def manifest_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Any]:
+def manifest_for(
+    project_for: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Any]:
     """The parsed project by kind of warehouse and name of the database, which every node carries.
 
     The environment of the warehouse must be set.
@@ -80,13 +85,33 @@ def manifest_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str
     @cache
     def parse(kind: str, database: str) -> Any:
         scratch = tmp_path_factory.mktemp("parse")
-        return invoke(["parse", "--target", kind, *folders(PACKAGE, scratch)])
+        return invoke(["parse", "--target", kind, *folders(project_for(kind), scratch)])
 
     return parse
 
 
 @pytest.fixture(scope="session")
-def dbt(manifest_for: Callable[[str, str], Any], tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+def project_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Our project, for the emulator a copy with what it needs."""
+
+    @cache
+    def find(kind: str) -> Path:
+        if kind != "snowflake":
+            return PACKAGE
+        copy = tmp_path_factory.mktemp("project") / "dbt_project"
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("target", "logs"))
+        teach_dbt(copy)
+        return copy
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def dbt(
+    manifest_for: Callable[[str, str], Any],
+    project_for: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Dbt:
     """Our project on a DuckDB file or on a copy.
 
     Without further variables the session's manifest is used; with them dbt parses again.
@@ -104,7 +129,7 @@ def dbt(manifest_for: Callable[[str, str], Any], tmp_path_factory: pytest.TempPa
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)
-            arguments = [*command, "--target", kind, *folders(PACKAGE, scratch)]
+            arguments = [*command, "--target", kind, *folders(project_for(kind), scratch)]
             result = invoke(
                 [*arguments, *variables_of(as_of, **variables)],
                 None if variables else manifest_for(kind, database),
@@ -121,13 +146,21 @@ def in_postgres() -> Iterator[Callable[[Path], Copy]]:
 
         def copy(path: Path) -> Copy:
             name = server.new_database()
-            folder = str(server.socket_folder)
+            host = str(server.socket_folder)
+            opened = partial(Postgres, host=host, database=name, user=SUPERUSER)
+            return Copy("postgres", name, opened, server.environment(name)).fill(path)
 
-            def opened() -> Postgres:
-                return Postgres(host=folder, database=name, user=SUPERUSER)
+        yield copy
 
-            made = Copy("postgres", name, opened, server.environment(name))
-            made.fill(path)
-            return made
+
+@pytest.fixture(scope="session")
+def in_snowflake() -> Iterator[Callable[[Path], Copy]]:
+    """The same for the emulator."""
+    with running_emulator() as emulator:
+
+        def copy(path: Path) -> Copy:
+            name = emulator.new_database()
+            opened = partial(Snowflake, **emulator.settings(name))
+            return Copy("snowflake", name, opened, emulator.dbt_environment(name)).fill(path)
 
         yield copy

@@ -12,7 +12,7 @@ from tests.dbt_project.shop import ANN, ANN_BEFORE, BEN, CYD, at, fill
 from tests.dbt_project.warehouse import AS_OF, Place, rows_of
 
 
-@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+@pytest.fixture(scope="module", params=["duckdb", "postgres", "snowflake"])
 def path(
     request: pytest.FixtureRequest, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
 ) -> Place:

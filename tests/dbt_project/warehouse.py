@@ -84,14 +84,15 @@ class Copy:
     open: Callable[[], Warehouse]
     environment: dict[str, str]
 
-    def fill(self, path: Path) -> None:
-        """All tables and rows of a DuckDB file."""
+    def fill(self, path: Path) -> Copy:
+        """All tables and rows of a DuckDB file; itself."""
         tables = "select table_schema || '.' || table_name from information_schema.tables"
         with duckdb.connect(str(path), read_only=True) as db, closing(self.open()) as warehouse:
             for (table,) in db.execute(tables).fetchall():
                 data = db.sql(f"select * from {table}").to_arrow_table()
                 warehouse.ensure(table, data.schema)
                 warehouse.append(table, data)
+        return self
 
 
 Place = Path | Copy
