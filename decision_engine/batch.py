@@ -86,7 +86,7 @@ def require_audiences(
     """An audience without a single customer is a mistake until a person says otherwise."""
     if not agents:
         return
-    rules = [parsed(a.config.audience).sql(warehouse.dialect) for a in agents]
+    rules = [parsed(a.config.audience).sql(warehouse.dialect, warehouse.quote) for a in agents]
     counts = ", ".join(f"count(case when {rule} then 1 end)" for rule in rules)
     found = warehouse.rows(f"select {counts} from {workspace.model(FEATURES)}")[0]
     empty = [a for a, n in zip(agents, found, strict=True) if n == 0]

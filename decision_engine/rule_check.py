@@ -24,8 +24,8 @@ MAX_TOKENS = 500
 FUNCTIONS = frozenset({"lower", "upper", "coalesce", "days_between"})
 _YEARS = range(1900, 2200)  # microseconds in double precision are exact
 _LOGICAL = (exp.And, exp.Or, exp.Not)
-_ORDERED = (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)
-_CONDITIONS = (*_LOGICAL, *_ORDERED, exp.EQ, exp.NEQ, exp.In, exp.Is, exp.Like)
+ORDERED = (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)
+_CONDITIONS = (*_LOGICAL, *ORDERED, exp.EQ, exp.NEQ, exp.In, exp.Is, exp.Like)
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg)
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
 _TIMES = (TokenType.DATE, TokenType.TIMESTAMP, TokenType.TIMESTAMPNTZ)
@@ -192,7 +192,7 @@ def _check_comparison(node: exp.Expr, types: Types) -> None:
         raise _refused(node)
     if isinstance(node, exp.In) and not (node.expressions and _are_constants(operands[1:])):
         raise _refused(node, "; IN takes a list of numbers, texts or times")
-    if _same_kind(operands, types) == "boolean" and isinstance(node, _ORDERED):
+    if _same_kind(operands, types) == "boolean" and isinstance(node, ORDERED):
         raise _refused(node, "; true and false have no order")
 
 

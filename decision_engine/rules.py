@@ -14,7 +14,7 @@ a division by zero, or a result that is not finite, is NULL (`rule_values`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -41,6 +41,8 @@ INFIX: Mapping[type[exp.Expr], str] = {
     exp.Sub: "-",
     exp.Mul: "*",
 }
+
+Quote = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,12 @@ class Rule:
     def _false(self) -> rule_values.Truth:
         return rule_values.truth(self.tree, False)
 
-    def sql(self, dialect: str = "duckdb") -> str:
-        """The same rule for a warehouse, fully parenthesised: no precedence is left open."""
-        return _sql(self.tree, dialect)
+    def sql(self, dialect: str = "duckdb", quote: Quote = str) -> str:
+        """The same rule for a warehouse, fully parenthesised: no precedence is left open.
+
+        `quote` writes a column name as the warehouse keeps it; names are left bare without it.
+        """
+        return _sql(self.tree, dialect, quote)
 
 
 def _of(n: int, answers: Bools) -> Bools:
@@ -106,16 +111,21 @@ def compile_rule(text: str, column_types: Mapping[str, str] | None) -> Rule:
     return Rule(text, tuple(sorted({name_of(c) for c in tree.find_all(exp.Column)})), tree)
 
 
-def _sql(node: exp.Expr, dialect: str) -> str:
-    if isinstance(node, exp.Column | exp.Literal | exp.Boolean):
+def _sql(node: exp.Expr, dialect: str, quote: Quote) -> str:
+    if isinstance(node, exp.Column):
+        return quote(name_of(node))
+    if isinstance(node, exp.Literal | exp.Boolean):
         return node.sql(dialect=dialect)
     if isinstance(node, rule_check.ARITHMETIC):
-        return _arithmetic_sql(node, dialect)
+        return _arithmetic_sql(node, dialect, quote)
     if isinstance(node, exp.Cast):
         return f"TIMESTAMP '{time_of(node).isoformat(' ', 'microseconds')}'"
-    parts = [_sql(part, dialect) for part in operands_of(node)]
+    parts = [_sql(part, dialect, quote) for part in operands_of(node)]
     if isinstance(node, exp.Anonymous):
         return _days_between_sql(dialect, *parts)
+    if dialect == "postgres" and _orders_texts(node):
+        # By their bytes, as everywhere else; the database may sort like a dictionary.
+        parts = [f'{part} COLLATE "C"' for part in parts]
     if type(node) in INFIX:
         return f"({parts[0]} {INFIX[type(node)]} {parts[1]})"
     return _condition_sql(node, parts)
@@ -135,13 +145,20 @@ def _days_between_sql(dialect: str, earlier: str, later: str) -> str:
     return f"(CAST({micros} AS {double}) / CAST({MICROS_A_DAY:.0f} AS {double}))"
 
 
-def _arithmetic_sql(node: exp.Expr, dialect: str) -> str:
+def _orders_texts(node: exp.Expr) -> bool:
+    """Whether texts are compared for their order; two bare columns do not tell what they are."""
+    if not isinstance(node, rule_check.ORDERED):
+        return False
+    return any(rule_check.kind_of(part, None) == "text" for part in operands_of(node))
+
+
+def _arithmetic_sql(node: exp.Expr, dialect: str, quote: Quote) -> str:
     """In double precision: integers of the warehouse would overflow, or divide as integers."""
     double = exp.DataType.build("double").sql(dialect=dialect)
     parts = [
-        _sql(part, dialect)
+        _sql(part, dialect, quote)
         if isinstance(part, rule_check.ARITHMETIC)
-        else f"CAST({_sql(part, dialect)} AS {double})"
+        else f"CAST({_sql(part, dialect, quote)} AS {double})"
         for part in operands_of(node)
     ]
     if isinstance(node, exp.Neg):

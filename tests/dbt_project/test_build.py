@@ -11,8 +11,10 @@ from tests.dbt_project.conftest import Dbt
 from tests.dbt_project.shop import ANN, ANN_BEFORE, BEN, CYD, at, fill
 from tests.dbt_project.warehouse import AS_OF, Place, rows_of
 
+SERVERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("postgres", "snowflake")]
 
-@pytest.fixture(scope="module", params=["duckdb", "postgres", "snowflake"])
+
+@pytest.fixture(scope="module", params=["duckdb", *SERVERS])
 def path(
     request: pytest.FixtureRequest, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
 ) -> Place:
