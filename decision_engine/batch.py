@@ -24,7 +24,7 @@ from decision_engine.features import all_needed_columns, design
 from decision_engine.guardrails import Scene, judge
 from decision_engine.load import load_project
 from decision_engine.record import table_of
-from decision_engine.rules import parsed
+from decision_engine.rules import compile_rule, parsed
 from decision_engine.send_times import SendTimes
 from decision_engine.types import (
     Bools,
@@ -86,9 +86,14 @@ def require_audiences(
     """An audience without a single customer is a mistake until a person says otherwise."""
     if not agents:
         return
-    rules = [parsed(a.config.audience).sql(warehouse.dialect, warehouse.quote) for a in agents]
-    counts = ", ".join(f"count(case when {rule} then 1 end)" for rule in rules)
-    found = warehouse.rows(f"select {counts} from {workspace.model(FEATURES)}")[0]
+    table = workspace.model(FEATURES)
+    types = warehouse.columns(table)
+    rules = [compile_rule(a.config.audience, types) for a in agents]
+    counts = ", ".join(
+        f"count(case when {rule.sql(warehouse.dialect, warehouse.quote)} then 1 end)"
+        for rule in rules
+    )
+    found = warehouse.rows(f"select {counts} from {table}")[0]
     empty = [a for a, n in zip(agents, found, strict=True) if n == 0]
     if empty:
         raise StepError(

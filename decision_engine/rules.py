@@ -15,8 +15,9 @@ a division by zero, or a result that is not finite, is NULL (`rule_values`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import sqlglot
@@ -45,6 +46,14 @@ INFIX: Mapping[type[exp.Expr], str] = {
 Quote = Callable[[str], str]
 
 
+class Target(NamedTuple):
+    """Whose SQL is written, how names are quoted there, and the types of columns if known."""
+
+    dialect: str
+    quote: Quote
+    types: Mapping[str, str] | None
+
+
 @dataclass(frozen=True)
 class Rule:
     """A checked rule. `columns` are the columns it reads, sorted."""
@@ -52,6 +61,7 @@ class Rule:
     text: str
     columns: tuple[str, ...]
     tree: exp.Expr
+    types: Mapping[str, str] | None = field(compare=False)
 
     def evaluate(self, columns: Mapping[str, Column], n: int | None = None) -> Column:
         """The rule for each of n rows: a boolean Column, invalid where SQL says NULL.
@@ -78,8 +88,9 @@ class Rule:
         """The same rule for a warehouse, fully parenthesised: no precedence is left open.
 
         `quote` writes a column name as the warehouse keeps it; names are left bare without it.
+        Two columns are compared as texts only if the rule was compiled with their types.
         """
-        return _sql(self.tree, dialect, quote)
+        return _sql(self.tree, Target(dialect, quote, self.types))
 
 
 def _of(n: int, answers: Bools) -> Bools:
@@ -108,24 +119,26 @@ def compile_rule(text: str, column_types: Mapping[str, str] | None) -> Rule:
         raise RuleError("is nested too deeply; split it into simpler parts") from None
     if kind not in (None, "boolean"):
         raise RuleError(f"must be true or false, but this is a {kind}")
-    return Rule(text, tuple(sorted({name_of(c) for c in tree.find_all(exp.Column)})), tree)
+    return Rule(
+        text, tuple(sorted({name_of(c) for c in tree.find_all(exp.Column)})), tree, column_types
+    )
 
 
-def _sql(node: exp.Expr, dialect: str, quote: Quote) -> str:
+def _sql(node: exp.Expr, target: Target) -> str:
     if isinstance(node, exp.Column):
-        return quote(name_of(node))
+        return target.quote(name_of(node))
     if isinstance(node, exp.Literal | exp.Boolean):
-        return node.sql(dialect=dialect)
+        return node.sql(dialect=target.dialect)
     if isinstance(node, rule_check.ARITHMETIC):
-        return _arithmetic_sql(node, dialect, quote)
+        return _arithmetic_sql(node, target)
     if isinstance(node, exp.Cast):
         return f"TIMESTAMP '{time_of(node).isoformat(' ', 'microseconds')}'"
-    parts = [_sql(part, dialect, quote) for part in operands_of(node)]
+    parts = [_sql(part, target) for part in operands_of(node)]
     if isinstance(node, exp.Anonymous):
-        return _days_between_sql(dialect, *parts)
-    if dialect == "postgres" and _orders_texts(node):
+        return _days_between_sql(target.dialect, *parts)
+    if target.dialect == "postgres" and _orders_texts(node, target.types):
         # By their bytes, as everywhere else; the database may sort like a dictionary.
-        parts = [f'{part} COLLATE "C"' for part in parts]
+        parts = [f'({part} COLLATE "C")' for part in parts]
     if type(node) in INFIX:
         return f"({parts[0]} {INFIX[type(node)]} {parts[1]})"
     return _condition_sql(node, parts)
@@ -145,20 +158,20 @@ def _days_between_sql(dialect: str, earlier: str, later: str) -> str:
     return f"(CAST({micros} AS {double}) / CAST({MICROS_A_DAY:.0f} AS {double}))"
 
 
-def _orders_texts(node: exp.Expr) -> bool:
-    """Whether texts are compared for their order; two bare columns do not tell what they are."""
+def _orders_texts(node: exp.Expr, types: Mapping[str, str] | None) -> bool:
+    """Whether texts are compared for their order."""
     if not isinstance(node, rule_check.ORDERED):
         return False
-    return any(rule_check.kind_of(part, None) == "text" for part in operands_of(node))
+    return any(rule_check.kind_of(part, types) == "text" for part in operands_of(node))
 
 
-def _arithmetic_sql(node: exp.Expr, dialect: str, quote: Quote) -> str:
+def _arithmetic_sql(node: exp.Expr, target: Target) -> str:
     """In double precision: integers of the warehouse would overflow, or divide as integers."""
-    double = exp.DataType.build("double").sql(dialect=dialect)
+    double = exp.DataType.build("double").sql(dialect=target.dialect)
     parts = [
-        _sql(part, dialect, quote)
+        _sql(part, target)
         if isinstance(part, rule_check.ARITHMETIC)
-        else f"CAST({_sql(part, dialect, quote)} AS {double})"
+        else f"CAST({_sql(part, target)} AS {double})"
         for part in operands_of(node)
     ]
     if isinstance(node, exp.Neg):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +19,17 @@ from tests.decision_engine.test_rules import SCHEMA, TYPES, in_python, rules
 from tests.postgres_server import SUPERUSER, running_postgres
 from tests.snowflake_emulator import running_emulator
 
+NIGHT, MORNING = datetime(2026, 2, 28, 23, 59, 59, 999999), datetime(2026, 3, 1, 8)
 PEOPLE: list[dict[str, Any]] = [
     dict(zip(SCHEMA.names, row, strict=True))
     for row in [
-        (None, None, None, None, None, None, None),
-        (0, 0.0, 0, "", "", False, True),
-        (1, 0.5, -3, "a", "B", True, False),
-        (-3, -2.5, 2**40, "A", "a", True, None),
-        (2**31 - 1, 1e6, 3, "é'", "%_", None, True),
-        (2, 3.0, 1, "b ", "aB\n", False, False),
-        (3, None, 2, "_", "Aé", True, True),
+        (None, None, None, None, None, None, None, None, None),
+        (0, 0.0, 0, "", "", False, True, MORNING, NIGHT),
+        (1, 0.5, -3, "a", "B", True, False, NIGHT, MORNING),
+        (-3, -2.5, 2**40, "A", "a", True, None, datetime(2026, 3, 1), None),
+        (2**31 - 1, 1e6, 3, "é'", "%_", None, True, datetime(1969, 12, 31, 23), MORNING),
+        (2, 3.0, 1, "b ", "aB\n", False, False, None, NIGHT),
+        (3, None, 2, "_", "Aé", True, True, datetime(2199, 12, 31, 0, 0, 0, 1), MORNING),
     ]
 ]
 
@@ -42,9 +44,11 @@ def postgres() -> Iterator[Warehouse]:
 
 @pytest.fixture(scope="module")
 def snowflake() -> Iterator[Warehouse]:
-    with running_emulator() as emulator:
-        with closing(Snowflake(**emulator.settings(emulator.new_database()))) as opened:
-            yield opened
+    with (
+        running_emulator() as emulator,
+        closing(Snowflake(**emulator.settings(emulator.new_database()))) as opened,
+    ):
+        yield opened
 
 
 @pytest.fixture(scope="module", params=["postgres", "snowflake"])
