@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from decision_engine.audit import explain_decision, replay_decisions
+from decision_engine.build import build
 from decision_engine.delivery import open_delivery
 from decision_engine.demo import (
     START,
@@ -26,18 +29,28 @@ from decision_engine.demo import (
     make_project,
     midnight,
     react,
-    send_through_the_day,
 )
 from decision_engine.errors import StepError
-from decision_engine.loop import run
+from decision_engine.loop import QUICK, run
 from decision_engine.market import Market
 from decision_engine.market.tracker import Tracker
 from decision_engine.workspace import Workspace
-from tests.postgres_server import PostgresServer, running_postgres
+from tests.dbt_project.shop import customer_of
+from tests.postgres_server import running_postgres
 from tests.sandbox_process import running_sandbox, running_server
+from tests.snowflake_emulator import NO_TIME, running_emulator, teach_dbt
 
 CUSTOMERS, DAYS, SEED = 400, 2, 7
 DUCKDB = "  kind: duckdb\n  path: warehouse.duckdb\n"
+
+TIED_AT = midnight(0) - timedelta(hours=1)
+TIED = pa.schema(
+    {
+        **dict.fromkeys(("type", "user_id", "message_id", "anonymous_id"), pa.string()),
+        "page_class": pa.string(),
+        **dict.fromkeys(("occurred_at", "received_at"), pa.timestamp("us")),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,8 @@ def lived(folder: Path, kind: str) -> Iterator[Lived]:
         make_project(folder, SEED)
         config = folder / "nextmove.yml"
         config.write_text(config.read_text().replace(DUCKDB, f"  kind: {kind}\n"))
+        if kind == "snowflake":
+            teach_dbt(folder / "dbt")
         service = running_server("decision_engine.market.service", [str(folder)])
         receiver, _ = stack.enter_context(service)
         vendors = running_sandbox(folder / ".nextmove" / "sandbox", webhooks=receiver)
@@ -74,16 +89,44 @@ def lived(folder: Path, kind: str) -> Iterator[Lived]:
         market = Market(CUSTOMERS, SEED, START, effect=3.0, incentives=incentives)
         world = World(market, tracker, sandbox)
         append_raw(workspace, world.market.reference())
+        add_ties(workspace)
+        if kind != "snowflake":  # the emulator changes no types
+            add_zone(workspace)
         rounds = []
         for day in range(DAYS):
-            now, tomorrow = midnight(day), midnight(day + 1)
-            world.set_clock(now)
-            rounds.append(run(workspace, now, quick=True))
-            with open_delivery(workspace) as delivery:
-                send_through_the_day(workspace, world, delivery, now, tomorrow)
-            react(world, tomorrow)
+            world.set_clock(midnight(day))
+            rounds.append(run(workspace, midnight(day), quick=True))
+            send_four_times(workspace, world, day)
+            react(world, midnight(day + 1))
             live_on(workspace, world, day)
+        build(workspace, midnight(DAYS), command="run", select=QUICK)
         yield Lived(workspace, rounds)
+
+
+def add_ties(workspace: Workspace) -> None:
+    """A person with three browsers, all first seen at once: their order names the person."""
+    event = {"type": "page", "user_id": "tied", "occurred_at": TIED_AT, "received_at": TIED_AT}
+    names = ("a", "B", "_c")
+    rows = [{**event, "message_id": n, "anonymous_id": n, "page_class": n} for n in names]
+    append_raw(workspace, {"segment_events": pa.Table.from_pylist(rows, schema=TIED)})
+
+
+def add_zone(workspace: Workspace) -> None:
+    """Contacts whose time has a zone, as many loaders write it."""
+    with workspace.warehouse() as warehouse:
+        warehouse.rows(
+            "alter table raw.crm_contacts alter column created_at"
+            " set data type timestamptz using created_at at time zone 'UTC'"
+        )
+
+
+def send_four_times(workspace: Workspace, world: World, day: int) -> None:
+    """Passes as far apart as messages live."""
+    with open_delivery(workspace) as delivery:
+        for hour in (6, 12, 18, 24):
+            moment = midnight(day) + timedelta(hours=hour)
+            world.set_clock(moment)
+            delivery.deliver(moment, profiles=False)
 
 
 @pytest.fixture(scope="module")
@@ -99,30 +142,44 @@ def on_duckdb(keys: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def on_postgres(
-    keys: None, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lived]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in postgres.environment(postgres.new_database()).items():
+def on_postgres(keys: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    with running_postgres() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment(server.new_database()).items():
             patch.setenv(name, value)
         with lived(tmp_path_factory.mktemp("postgres"), "postgres") as project:
             yield project
 
 
+@pytest.fixture(scope="module")
+def on_snowflake(keys: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    with running_emulator() as emulator, pytest.MonkeyPatch.context() as patch:
+        for name, value in emulator.environment(emulator.new_database()).items():
+            patch.setenv(name, value)
+        with lived(tmp_path_factory.mktemp("snowflake"), "snowflake") as project:
+            yield project
+
+
+SLOW_SNOWFLAKE = pytest.param("snowflake", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["postgres", SLOW_SNOWFLAKE])
+def elsewhere(request: pytest.FixtureRequest) -> Lived:
+    """The same days on another warehouse than DuckDB."""
+    project: Lived = request.getfixturevalue(f"on_{request.param}")
+    return project
+
+
 def decisions(lived: Lived) -> dict[str, tuple[Any, ...]]:
-    columns = "decision_id, agent, customer_id, slot, group_name, action, send_at, n_eligible"
-    return {row[0]: row for row in lived.rows(f"select {columns} from {{engine}}.decisions")}
+    columns = "decision_id, agent, customer_id, slot, group_name, action, n_eligible, send_at"
+    found = lived.rows(f"select {columns} from {{engine}}.decisions")
+    return {row[0]: (*row[:-1], None if row[-1] == NO_TIME else row[-1]) for row in found}
 
 
 def numbers(lived: Lived, column: str) -> Any:
     """A numeric column of the decisions in the order of their ids; lists end to end."""
-    found = lived.rows(f"select decision_id, {column} from {{engine}}.decisions")
+    sql = f"select decision_id, {column} as number from nextmove_engine.decisions"
+    with lived.workspace.warehouse_to_read() as warehouse:
+        found = [tuple(r.values()) for b in warehouse.query(sql) for r in b.to_pylist()]
     values = [value for _, value in sorted(found)]
     return np.concatenate([np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in values])
 
@@ -134,16 +191,16 @@ def test_the_days_were_eventful(on_duckdb: Lived) -> None:
     assert told[0] > 30
 
 
-def test_the_same_decisions(on_duckdb: Lived, on_postgres: Lived) -> None:
-    assert decisions(on_postgres) == decisions(on_duckdb)
+def test_the_same_decisions(on_duckdb: Lived, elsewhere: Lived) -> None:
+    assert decisions(elsewhere) == decisions(on_duckdb)
     for column in ("p_agent", "p_action", "propensity", "x", "mean", "sd"):
-        ours, theirs = numbers(on_postgres, column), numbers(on_duckdb, column)
+        ours, theirs = numbers(elsewhere, column), numbers(on_duckdb, column)
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9, err_msg=column)
-    assert (numbers(on_postgres, "reasons") == numbers(on_duckdb, "reasons")).all()
+    assert (numbers(elsewhere, "reasons") == numbers(on_duckdb, "reasons")).all()
 
 
-def test_the_same_rounds(on_duckdb: Lived, on_postgres: Lived) -> None:
-    assert [r["steps"] for r in on_postgres.rounds] == [r["steps"] for r in on_duckdb.rounds]
+def test_the_same_rounds(on_duckdb: Lived, elsewhere: Lived) -> None:
+    assert [r["steps"] for r in elsewhere.rounds] == [r["steps"] for r in on_duckdb.rounds]
 
 
 SAME = {
@@ -153,6 +210,7 @@ SAME = {
     "outcomes": "decision_id, event, occurred_at, is_machine from {model}.fct_outcomes",
     "rewards": "decision_id, is_closed, is_learnable, reward from {model}.fct_decision_rewards",
     "blocks": "decided_date, agent, reason, blocked_actions from {model}.rpt_guardrail_blocks",
+    "sends": "sent_date, agent, channel, status, sends from {model}.rpt_sends_by_channel",
     "receipts": "d.decision_id, r.status, r.reason from {engine}.receipts r"
     " join {engine}.decisions d using (decision_id)",
     "states": "agent, policy, n_decisions, is_current from {engine}.policy_states",
@@ -163,10 +221,10 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_the_same_tables(name: str, on_duckdb: Lived, on_postgres: Lived) -> None:
+def test_the_same_tables(name: str, on_duckdb: Lived, elsewhere: Lived) -> None:
     sql = f"select {SAME[name]}"
     expected = rounded(on_duckdb.rows(sql))
-    assert rounded(on_postgres.rows(sql)) == expected
+    assert rounded(elsewhere.rows(sql)) == expected
     assert len(expected) > 2
 
 
@@ -176,27 +234,38 @@ def rounded(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(plain, key=repr)
 
 
-def test_the_record_can_be_read(on_postgres: Lived) -> None:
-    decision_id = min(decisions(on_postgres))
-    assert decision_id in explain_decision(on_postgres.workspace, decision_id[:16]).text
-    report = replay_decisions(on_postgres.workspace, [], 10_000)
-    assert report["decisions"] == len(decisions(on_postgres))
+def test_the_record_can_be_read(elsewhere: Lived) -> None:
+    decision_id = min(decisions(elsewhere))
+    assert decision_id in explain_decision(elsewhere.workspace, decision_id[:16]).text
+    report = replay_decisions(elsewhere.workspace, [], 10_000)
+    assert report["decisions"] == len(decisions(elsewhere))
     assert report["different_action"] == report["different_propensity"] == 0
     assert report["different_posterior"] == 0
-    assert replay_decisions(on_postgres.workspace, [decision_id], 1)["decisions"] == 1
+    assert replay_decisions(elsewhere.workspace, [decision_id], 1)["decisions"] == 1
 
 
-def test_a_round_that_ended_is_not_repeated(on_postgres: Lived) -> None:
-    before = decisions(on_postgres)
-    again = run(on_postgres.workspace, midnight(DAYS - 1), quick=True)
-    assert again["decide"] == on_postgres.rounds[-1]["decide"]
-    assert decisions(on_postgres) == before
+def test_ties(elsewhere: Lived) -> None:
+    found = "select customer_id from {model}.dim_customers where external_id = 'tied'"
+    assert elsewhere.rows(found) == [(customer_of("anonymous_id:B"),)]
+
+
+def test_every_dbt_test_and_unit_test_passes(elsewhere: Lived) -> None:
+    totals = build(elsewhere.workspace, midnight(DAYS), command="test")
+    assert totals.tests > 125
+    assert totals.warnings == ()
+
+
+def test_a_round_that_ended_is_not_repeated(elsewhere: Lived) -> None:
+    before = decisions(elsewhere)
+    again = run(elsewhere.workspace, midnight(DAYS - 1), quick=True)
+    assert again["decide"] == elsewhere.rounds[-1]["decide"]
+    assert decisions(elsewhere) == before
 
 
 def test_another_folder_is_turned_away(
-    on_postgres: Lived, tmp_path: Path, copied: Callable[[Workspace, Path], Workspace]
+    elsewhere: Lived, tmp_path: Path, copied: Callable[[Workspace, Path], Workspace]
 ) -> None:
-    other = copied(on_postgres.workspace, tmp_path / "other")
+    other = copied(elsewhere.workspace, tmp_path / "other")
     with pytest.raises(StepError, match="belongs to another project folder"), other.warehouse():
         pass
 
@@ -216,5 +285,5 @@ def copied() -> Callable[[Workspace, Path], Workspace]:
     return copy
 
 
-def test_json_of_the_rounds_is_plain(on_postgres: Lived) -> None:
-    assert json.loads(json.dumps(on_postgres.rounds)) == on_postgres.rounds
+def test_json_of_the_rounds_is_plain(elsewhere: Lived) -> None:
+    assert json.loads(json.dumps(elsewhere.rounds)) == elsewhere.rounds
