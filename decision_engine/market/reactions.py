@@ -193,7 +193,7 @@ def _rounds(messages: Iterator[Message]) -> Iterator[Batch]:
     """Messages in time order, in batches that have at most one message per person."""
     nth: dict[int, int] = defaultdict(int)
     rounds: list[Batch] = []
-    for message in sorted(messages, key=lambda m: (m.at, m.message_id)):
+    for message in sorted(messages, key=_turn):
         if nth[message.who] == len(rounds):
             rounds.append([])
         rounds[nth[message.who]].append(message)
@@ -204,3 +204,9 @@ def _rounds(messages: Iterator[Message]) -> Iterator[Batch]:
 def _iso(at: float) -> str:
     """ISO 8601, UTC without a zone, as all times of the raw tables."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat()
+
+
+def _turn(message: Message) -> tuple[float | str, ...]:
+    """By time; of one moment by what they say, for the ids that vendors give are random."""
+    view = message.view
+    return (message.at, view.channel, view.creative, view.incentive, message.message_id)

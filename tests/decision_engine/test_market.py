@@ -209,6 +209,27 @@ def devices_of(market: Market, who: Ints) -> list[str]:
     return [i for ids in found for i in ids]
 
 
+def test_ids_that_vendors_give_do_not_matter_to_people() -> None:
+    views = (ActionView("email", "mail_1"), ActionView("push", "push_1"))
+
+    def told(ids: Sequence[str]) -> list[Any]:
+        market = begun()
+        of_id = dict(zip(ids, views, strict=True))
+        both = [
+            {**m, "message_id": f"{i}-{m['message_id']}"}
+            for i, view in of_id.items()
+            for m in messages(market, range(300), view)
+        ]
+        engagements = market.receive(both)
+        for e in engagements:
+            e["message_id"] = e["message_id"].replace(f"{e['message_id'][0]}-", "", 1) + (
+                of_id[e["message_id"][0]].channel
+            )
+        return sorted(engagements, key=str)
+
+    assert told("ab") == told("ba")
+
+
 def test_a_message_is_received_once_and_a_second_send_is_a_second_message() -> None:
     market, twin = begun(), begun()
     view = ActionView("email", "mail_1")
