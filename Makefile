@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -42,6 +42,9 @@ storm-rules: setup  ## 50,000 random rules, in Python and in DuckDB: the same an
 
 storm-verdicts: setup  ## 10,000 random refusals a stream over a bad line: every verdict the vendor's
 	@$(RUN)/python -m tests.connectors.storm_verdicts
+
+storm-windows: setup  ## a million moments around DST changes: send hours, laws, days of rest
+	@$(RUN)/pytest -q -s -m slow tests/decision_engine/test_send_windows.py
 
 bench-ingress: setup  ## what a tracked event costs on its way into the warehouse
 	@$(RUN)/python -m tests.end_to_end.bench_ingress

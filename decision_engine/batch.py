@@ -21,10 +21,11 @@ from decision_engine.decide import Candidates, arbitrate, decide, values
 from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
 from decision_engine.errors import StepError
 from decision_engine.features import all_needed_columns, design
-from decision_engine.guardrails import Scene, judge
+from decision_engine.guardrails import judge
 from decision_engine.load import load_project
 from decision_engine.record import table_of
 from decision_engine.rules import compile_rule, parsed
+from decision_engine.scene import Scene
 from decision_engine.send_times import SendTimes
 from decision_engine.types import (
     Bools,
@@ -215,7 +216,9 @@ def audience_of(
     contexts: Contexts, agent: AgentInEpoch, epoch: Epoch, project: Project, channel: str | None
 ) -> Audience:
     """Who is in the audience, and what is possible for them."""
-    wanted = parsed(agent.config.audience).holds(contexts)
+    suppressed, known = contexts.columns["is_suppressed"]
+    # Who objected is not even considered; of whom it is not known, nothing is possible.
+    wanted = parsed(agent.config.audience).holds(contexts) & ~(suppressed.astype(bool) & known)
     taken = contexts.take(wanted)
     scene = Scene(taken, agent.plan.catalog, project, epoch, channel)
     x = design(taken, agent.config.context)

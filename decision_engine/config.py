@@ -6,6 +6,7 @@ These types are also the published JSON Schema (docs/reference/*.schema.json).
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 import msgspec
@@ -180,6 +181,18 @@ class QuietHours(Frozen, frozen=True):
     end: Annotated[int, Meta(ge=1, le=24)] = 21
 
 
+class Blackout(Frozen, frozen=True):
+    """Days on which promotions rest, `first` and `last` included, on the person's own calendar.
+
+    On all channels when `channel` is absent.
+    """
+
+    first: date
+    last: date
+    why: str
+    channel: Channel | None = None
+
+
 class Schemas(Frozen, frozen=True):
     """Where in a warehouse the tables are: yours, those of dbt, those of the loop."""
 
@@ -280,6 +293,7 @@ class Project(Frozen, frozen=True):
     incentives: tuple[Incentive, ...] = ()
     caps: tuple[Cap, ...] = ()
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
+    blackouts: tuple[Blackout, ...] = ()
     arbiter_explore: Share = 0.05
     service: Service | None = None
     alerts: Alerts | None = None

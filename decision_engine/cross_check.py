@@ -10,6 +10,7 @@ from itertools import product
 from connectors.base import Lane
 from connectors.destinations import DESTINATIONS, streams_of
 from connectors.inbound import VENDORS
+from decision_engine.banned import banned
 from decision_engine.catalog import NO_INCENTIVE, action_key, catalog_of
 from decision_engine.config import (
     Agent,
@@ -89,6 +90,9 @@ def project_problems(project: Project) -> Iterator[Problem]:
             yield ("incentives", i), f"incentive '{incentive.incentive}' is there already"
     if project.quiet_hours.start >= project.quiet_hours.end:
         yield ("quiet_hours",), "start must be before end: messages leave in between"
+    for i, blackout in enumerate(project.blackouts):
+        if blackout.last < blackout.first:
+            yield ("blackouts", i, "last"), "is before `first`"
 
 
 def _destination_problems(project: Project) -> Iterator[Problem]:
@@ -162,6 +166,7 @@ def fixed_problems(project: Project, agents: Iterable[Agent], known: Known) -> I
 
 def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
     """Problems of one agent file, given the rest of the project."""
+    yield from _banned_problems(agent)
     yield from _rule_problems(agent.audience, ("audience",), known.columns)
     for i, trigger in enumerate(agent.triggers):
         yield from _rule_problems(trigger.on, ("triggers", i, "on"), EVENT_COLUMNS)
@@ -181,6 +186,14 @@ def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
         yield from _group_problems(agent.groups, ("groups",))
     yield from _agent_fixed_problems(agent, known)
     yield from _pair_problems(agent, known)
+
+
+def _banned_problems(agent: Agent) -> Iterator[Problem]:
+    texts: list[tuple[Where, str]] = [(("goal",), agent.goal), (("audience",), agent.audience)]
+    texts += [(("context", i, "column"), f.column) for i, f in enumerate(agent.context)]
+    for where, text in texts:
+        if (why := banned(text)) is not None:
+            yield where, why
 
 
 def _rule_problems(rule: str, where: Where, columns: Mapping[str, str] | None) -> Iterator[Problem]:

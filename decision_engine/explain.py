@@ -12,7 +12,7 @@ from math import copysign, expm1
 from typing import Any
 
 from decision_engine.config import Creative
-from decision_engine.guardrails import REASON_NAMES
+from decision_engine.guardrails import GUARDRAILS, REASON_NAMES
 from decision_engine.send_times import zone_of
 from decision_engine.types import NO_ACTION, Reason
 
@@ -28,6 +28,8 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.UNKNOWN_ZONE: "the customer's time zone is not known",
     Reason.QUIET_HOURS: "it would arrive in quiet hours on the customer's clock",
     Reason.FREQUENCY_CAP: "the customer has had as many messages as the caps allow",
+    Reason.LEGAL_WINDOW: "the law of the customer's place does not allow it at that hour",
+    Reason.BLACKOUT: "promotions rest on that day",
     Reason.OTHER_CHANNEL: "another channel was asked for",
 }
 """Each reason as the end of a sentence: "ruled out because ..."."""
@@ -95,7 +97,7 @@ class _Case:
         for i, code in enumerate(self.record["reasons"]):
             if code != Reason.ELIGIBLE:
                 found.setdefault(Reason(code), []).append(i)
-        return dict(sorted(found.items()))
+        return {reason: found[reason] for reason in GUARDRAILS if reason in found}
 
     def move(self, i: int) -> str:
         """An action for people: `email "A subject" with ten percent at 9:00`."""

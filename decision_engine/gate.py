@@ -15,7 +15,7 @@ from typing import Any
 from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
-from decision_engine.guardrails import at_send, columns_of
+from decision_engine.guardrails import at_send, columns_of, refused
 from decision_engine.news import Feed, Identifier
 from decision_engine.workspace import Workspace
 
@@ -63,7 +63,7 @@ class Gate:
         facts = dict(profile)
         names = (intent["customer_id"], intent["external_id"])
         for channel in set().union(*(self.refusals.get(name, set()) for name in names)):
-            facts[f"consent_{channel}"] = False
+            facts |= refused(channel, profile)
         if not self.complaining.isdisjoint(names):
             facts["has_open_complaint"] = True
         for send in self.journal.recent_sends(intent["customer_id"], _built(profile)):

@@ -1,35 +1,33 @@
 """What may not be done to whom: the first guardrail that says no, for every person and action.
 
-One function per guardrail, in the order of `Reason`. Unknown is never permission: a NULL
-consent, address, zone, counter or suppression blocks, and a column that was not read is an
-error. `no_action` is never blocked.
+One function per guardrail, in the order of `GUARDRAILS`; those of the clock and the calendar are
+in `timing`. Unknown is never permission: a NULL consent, address, zone, place, counter or
+suppression blocks, and a column that was not read is an error. `no_action` is never blocked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from decision_engine.config import Cap, Project
 from decision_engine.errors import MissingColumnError
+from decision_engine.legal_windows import regulated
 from decision_engine.rules import parsed
-from decision_engine.send_times import SendTimes, send_times, utc
+from decision_engine.scene import Guardrail, Ruling, Scene, number
+from decision_engine.send_times import send_times, utc
+from decision_engine.timing import blackout, legal_window, quiet_hours, unknown_zone
 from decision_engine.types import (
     NO_ACTION,
     Action,
-    Bools,
     Catalog,
-    Column,
     Contexts,
     Epoch,
     Floats,
-    Ints,
     Reason,
     Reasons,
     column_of,
@@ -47,54 +45,6 @@ MAX_PROFILE_AGE = timedelta(hours=48)
 
 EXPIRED, UNKNOWN_PERSON = "expired", "unknown_person"
 """Reasons that only the send boundary has."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """What the guardrails look at. `contexts` has n people, `catalog` k actions.
-
-    `channel` is the only one that was asked for; None when any will do.
-    """
-
-    contexts: Contexts
-    catalog: Catalog
-    project: Project
-    epoch: Epoch
-    channel: str | None = None
-
-    @cached_property
-    def times(self) -> SendTimes:
-        """When each action would reach each person."""
-        return send_times(self.column("time_zone"), self.catalog, self.epoch)
-
-    def column(self, name: str) -> Column:
-        """A column that must have been read."""
-        try:
-            return self.contexts.columns[name]
-        except KeyError:
-            raise MissingColumnError(name) from None
-
-    def is_true(self, name: str) -> Bools:
-        """(n,): known to be true."""
-        values, valid = self.column(name)
-        true: Bools = values.astype(bool, copy=False) & valid
-        return true
-
-    def is_false(self, name: str) -> Bools:
-        """(n,): known to be false."""
-        values, valid = self.column(name)
-        false: Bools = ~values.astype(bool, copy=False) & valid
-        return false
-
-    def everybody(self, is_so: bool) -> Bools:
-        """(n,) of the same answer."""
-        return np.full(len(self.contexts), is_so)
-
-
-Ruling = tuple[Bools, Ints]
-"""People (n,) and indices of actions: none of these actions for any of these people."""
-
-Guardrail = Callable[[Scene], Iterator[Ruling]]
 
 
 def kill_switch(scene: Scene) -> Iterator[Ruling]:
@@ -115,10 +65,24 @@ def suppression(scene: Scene) -> Iterator[Ruling]:
 
 
 def consent(scene: Scene) -> Iterator[Ruling]:
-    """Each channel needs consent that was given and not withdrawn."""
-    for channel, actions in scene.catalog.on.items():
-        if channel is not None:
-            yield ~scene.is_true(f"consent_{channel}"), actions
+    """Each channel needs consent for the purpose, given and not withdrawn.
+
+    Consent to marketing covers service messages too, unless service was refused by itself.
+    """
+    for channel, actions in scene.catalog.promotions_on.items():
+        yield ~scene.is_true(f"consent_{channel}"), actions
+    for channel, actions in scene.catalog.services_on.items():
+        marketing, service = scene.is_true(f"consent_{channel}"), f"service_consent_{channel}"
+        yield ~(scene.is_true(service) | (marketing & ~scene.is_false(service))), actions
+
+
+def refused(channel: str, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """What an opt-out at a vendor makes of the consents in a profile, as in dbt.
+
+    Marketing is refused; that service messages were agreed to does not count any more.
+    """
+    service = f"service_consent_{channel}"
+    return {f"consent_{channel}": False, service: False if profile.get(service) is False else None}
 
 
 def reachability(scene: Scene) -> Iterator[Ruling]:
@@ -140,30 +104,17 @@ def eligibility(scene: Scene) -> Iterator[Ruling]:
         yield ~parsed(rule).holds(scene.contexts), actions
 
 
-def unknown_zone(scene: Scene) -> Iterator[Ruling]:
-    """Nobody is written to whose clock we do not know."""
-    yield ~scene.times.zone_known, scene.catalog.on[None]
-
-
-def quiet_hours(scene: Scene) -> Iterator[Ruling]:
-    """Messages leave when start <= hour < end on the person's own clock."""
-    quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
-    outside = (hour < _number(quiet.start)) | (hour >= _number(quiet.end))
-    yield from zip(outside, scene.catalog.at_hour.values(), strict=False)
-
-
 def frequency_caps(scene: Scene) -> Iterator[Ruling]:
-    """No cap, over all channels or of the action's channel, is used up."""
+    """No cap of the project, and none that the law of their place sets, is used up."""
     for cap in scene.project.caps:
         counted, known = scene.column(cap_column(cap))
         if cap.channel in scene.catalog.on:
-            yield ~(known & (counted < _number(float(cap.max)))), scene.catalog.on[cap.channel]
-
-
-@lru_cache(maxsize=256)
-def _number(value: float) -> NDArray[Any]:
-    """As an array: for one person, a Python number would cost more than the comparison."""
-    return np.array(value)
+            yield ~(known & (counted < number(float(cap.max)))), scene.catalog.on[cap.channel]
+    for channel, actions in scene.catalog.promotions_on.items():
+        if channel in regulated():
+            law, place = scene.law(channel)
+            counted, known = scene.column(f"{channel}_sends_1d")
+            yield ~(known & (counted < law.max_24h[place])), actions
 
 
 def other_channel(scene: Scene) -> Iterator[Ruling]:
@@ -187,8 +138,10 @@ GUARDRAILS: Mapping[Reason, Guardrail] = {
     Reason.OPEN_COMPLAINT: open_complaint,
     Reason.NOT_ELIGIBLE: eligibility,
     Reason.UNKNOWN_ZONE: unknown_zone,
+    Reason.LEGAL_WINDOW: legal_window,
     Reason.QUIET_HOURS: quiet_hours,
     Reason.FREQUENCY_CAP: frequency_caps,
+    Reason.BLACKOUT: blackout,
     Reason.OTHER_CHANNEL: other_channel,
 }
 
@@ -231,7 +184,12 @@ def send_at(contexts: Contexts, catalog: Catalog, epoch: Epoch) -> Floats:
 
 def columns_of(catalog: Catalog, project: Project) -> set[str]:
     """Columns the guardrails read for these actions."""
-    channels = {a.channel for a in catalog.actions if a.channel}
+    channels = {channel for channel in catalog.on if channel}
+    of_law = {
+        column
+        for channel in catalog.promotions_on.keys() & regulated()
+        for column in ("country", "region", f"{channel}_sends_1d")
+    }
     fixed = {"as_of", "is_suppressed", "has_open_complaint", "time_zone"}
     caps = {cap_column(cap) for cap in project.caps}
     rules = {a.eligible_if for a in catalog.actions if a.eligible_if}
@@ -240,6 +198,8 @@ def columns_of(catalog: Catalog, project: Project) -> set[str]:
         fixed
         | caps
         | of_rules
+        | of_law
+        | {f"service_consent_{c}" for c in catalog.services_on}
         | {f"consent_{c}" for c in channels}
         | {ADDRESS[c] for c in channels}
     )

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from decision_engine.types import Bools, Catalog, Column, Epoch, Floats, Ints
 
 HOUR = 3600.0
+_HOURS_A_DAY, _HOURS_A_WEEK = np.array(24), np.array(168)
+_THURSDAY = np.array(72)
+"""1970-01-01 was one."""
+_DAY_ZERO = date(1970, 1, 1).toordinal()
 NO_PLACE = "Factory"
 """A zone of the IANA list that stands for "not set"."""
 
@@ -25,14 +29,33 @@ class SendTimes:
     """When messages would leave, by the s different send hours of a catalog.
 
     `at` (n, s + 1) Unix seconds, NaN for people of unknown zone; the last column, NaN, is for
-    actions that send nothing. `local_hour` (n, s + 1) the hour on their clock at that moment, -1
-    where NaN. `zone_known` (n,). `slots` (k,) the column of each action.
+    actions that send nothing. `clock` (n, s + 1) what their clock and calendar then say, in whole
+    hours since 1970-01-01 0:00, -1 where NaN. `zone_known` (n,). `slots` (k,) the column of each
+    action.
     """
 
     at: Floats
-    local_hour: Ints
+    clock: Ints
     zone_known: Bools
     slots: Ints
+
+    @property
+    def local_hour(self) -> Ints:
+        """(n, s + 1): the hour on their clock, 0 to 23."""
+        hour: Ints = self.clock % _HOURS_A_DAY
+        return hour
+
+    @property
+    def local_day(self) -> Ints:
+        """(n, s + 1): the day of their calendar, since 1970-01-01."""
+        day: Ints = self.clock // _HOURS_A_DAY
+        return day
+
+    @property
+    def hour_of_week(self) -> Ints:
+        """(n, s + 1): the hour on their clock since Monday 0:00, 0 to 167."""
+        hour: Ints = (self.clock + _THURSDAY) % _HOURS_A_WEEK
+        return hour
 
     @property
     def send_at(self) -> Floats:
@@ -45,7 +68,7 @@ class SendTimes:
 
     def take(self, rows: NDArray[Any]) -> SendTimes:
         """The given people (index or bool array)."""
-        return SendTimes(self.at[rows], self.local_hour[rows], self.zone_known[rows], self.slots)
+        return SendTimes(self.at[rows], self.clock[rows], self.zone_known[rows], self.slots)
 
 
 def utc(moment: datetime) -> datetime:
@@ -62,12 +85,17 @@ def zone_names() -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def zone_of(name: str) -> ZoneInfo | None:
-    """The zone of an IANA name; None for anything else, which means: do not send."""
+    """The zone of an IANA name; None for anything else, which means: do not send.
+
+    By the rules of the tzdata package, which every machine has alike, and not by those of the
+    system, which may be years behind: governments move clocks at short notice.
+    """
     if name not in zone_names():
         return None
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as rules:
+            return ZoneInfo.from_file(rules, key=name)
+    except (ValueError, OSError):
         return None
 
 
@@ -83,9 +111,9 @@ def send_times(zones: Column, catalog: Catalog, epoch: Epoch) -> SendTimes:
     moments = [_moments(name, hours, now) for name in names]
     shape = (len(names), len(hours) + 1)
     at = np.array([m[0] for m in moments], dtype=np.float64).reshape(shape)
-    local = np.array([m[1] for m in moments], dtype=np.int64).reshape(shape)
+    clock = np.array([m[1] for m in moments], dtype=np.int64).reshape(shape)
     known = np.array([zone_of(name) is not None for name in names], dtype=bool)
-    return SendTimes(at[codes], local[codes], known[codes], catalog.slots)
+    return SendTimes(at[codes], clock[codes], known[codes], catalog.slots)
 
 
 def _codes(zones: Column) -> tuple[Ints, list[str]]:
@@ -100,18 +128,27 @@ def _codes(zones: Column) -> tuple[Ints, list[str]]:
 def _moments(
     name: str, hours: tuple[int | None, ...], now: datetime
 ) -> tuple[list[float], list[int]]:
-    """For each send hour, and for nothing: Unix seconds (NaN) and the local hour (-1)."""
+    """For each send hour, and for nothing: Unix seconds (NaN) and the clock (-1)."""
     zone = zone_of(name)
     if zone is None:
         return [np.nan] * (len(hours) + 1), [-1] * (len(hours) + 1)
     here, seconds = now.astimezone(zone), now.timestamp()
-    at, local = [], []
+    at, clock = [], []
     for today, tomorrow in _day(zone, hours, here.date()):
-        moment, hour = today if seconds < today[0] + HOUR else tomorrow
+        moment, then = today if seconds < today[0] + HOUR else tomorrow
         is_later = moment > seconds
         at.append(moment if is_later else seconds)
-        local.append(hour if is_later else here.hour)
-    return [*at, np.nan], [*local, -1]
+        clock.append(then if is_later else _clock(here))
+    return [*at, np.nan], [*clock, -1]
+
+
+def _clock(here: datetime) -> int:
+    return day_number(here) * 24 + here.hour
+
+
+def day_number(day: date) -> int:
+    """Days since 1970-01-01."""
+    return day.toordinal() - _DAY_ZERO
 
 
 _Moment = tuple[float, int]
@@ -121,7 +158,7 @@ _Moment = tuple[float, int]
 def _day(
     zone: ZoneInfo, hours: tuple[int | None, ...], today: date
 ) -> tuple[tuple[_Moment, _Moment], ...]:
-    """When each send hour begins on a local date and on the next, and the hour it then is.
+    """When each send hour begins on a local date and on the next, and what the clock then says.
 
     An hour that DST skips is the hour after the gap; of an hour that comes twice it is the
     first. No send hour began long ago.
@@ -137,7 +174,7 @@ def _day(
 
 def _begins(zone: ZoneInfo, day: date, hour: int) -> _Moment:
     moment = datetime(day.year, day.month, day.day, hour, tzinfo=zone).astimezone(UTC)
-    return moment.timestamp(), moment.astimezone(zone).hour
+    return moment.timestamp(), _clock(moment.astimezone(zone))
 
 
 _AT_ONCE = (-np.inf, -1)

@@ -31,7 +31,11 @@ Family = Literal["gaussian", "beta", "samples", "uniform", "fixed"]
 
 
 class Reason(IntEnum):
-    """Why an action was not possible for a person. The order is the order of the guardrails."""
+    """Why an action was not possible for a person.
+
+    A code stays what it is for as long as there are logs; the order of the guardrails is that of
+    `guardrails.GUARDRAILS`.
+    """
 
     ELIGIBLE = 0
     KILL_SWITCH = 1
@@ -45,6 +49,8 @@ class Reason(IntEnum):
     QUIET_HOURS = 9
     FREQUENCY_CAP = 10
     OTHER_CHANNEL = 11
+    LEGAL_WINDOW = 12
+    BLACKOUT = 13
 
 
 class Column(NamedTuple):
@@ -158,6 +164,26 @@ class Catalog:
     def promotions(self) -> Ints:
         """The messages that promote."""
         return self._messages("is_promotional", True)
+
+    @cached_property
+    def promotions_on(self) -> Mapping[str, Ints]:
+        """The messages that promote, by channel."""
+        found = {c: np.intersect1d(a, self.promotions) for c, a in self.on.items() if c is not None}
+        return {channel: actions for channel, actions in found.items() if len(actions)}
+
+    @cached_property
+    def services_on(self) -> Mapping[str, Ints]:
+        """The messages that do not promote, by channel."""
+        found = {c: np.setdiff1d(a, self.promotions) for c, a in self.on.items() if c is not None}
+        return {channel: actions for channel, actions in found.items() if len(actions)}
+
+    @cached_property
+    def promotions_by_slot(self) -> Mapping[str, Sequence[tuple[int, Ints]]]:
+        """The messages that promote, by channel and place of their send hour in `at_hour`."""
+        return {
+            channel: [(int(s), a[self.slots[a] == s]) for s in np.unique(self.slots[a])]
+            for channel, a in self.promotions_on.items()
+        }
 
     @cached_property
     def resolutions(self) -> Ints:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from decision_engine.guardrails import refused
 from decision_engine.service.definitions import (
     counted_in,
     engagement_velocity,
@@ -235,7 +236,7 @@ def columns(
     out.update(_complaints(person, at))
     for channel, refused_at in person.refused.items():
         if refused_at <= at and (as_of is None or refused_at > as_of):
-            out[f"consent_{channel}"] = False
+            out |= refused(channel, profile)
     if person.has_push:
         out["has_push"] = True
     if person.touch and (as_of is None or person.touch.at > as_of):

@@ -25,8 +25,8 @@ RAW_TABLES = {
     " channel text, campaign_id text, message_ref text, decision_id text, is_machine boolean,"
     " occurred_at timestamp, received_at timestamp",
     "crm_contacts": "contact_id text, email text, phone text, first_name text, last_name text,"
-    " account_id text, owner_rep_id text, time_zone text, country text, lifecycle_stage text,"
-    " tier text, created_at timestamp, updated_at timestamp",
+    " account_id text, owner_rep_id text, time_zone text, country text, region text,"
+    " lifecycle_stage text, tier text, created_at timestamp, updated_at timestamp",
     "crm_accounts": "account_id text, name text, industry text, employees int,"
     " created_at timestamp",
     "crm_deals": "deal_id text, account_id text, contact_id text, rep_id text, stage text,"
@@ -44,7 +44,7 @@ RAW_TABLES = {
     "form_submissions": "form_id text, form_name text, email text, phone text,"
     " anonymous_id text, submitted_at timestamp",
     "consents": "consent_id text, email text, phone text, user_id text, channel text,"
-    " purpose text, status text, source text, occurred_at timestamp",
+    " purpose text, status text, source text, occurred_at timestamp, expires_at timestamp",
     "suppressions": "suppression_id text, email text, user_id text, kind text,"
     " occurred_at timestamp",
     "products": "product_id text, name text, category text, price_cents bigint,"

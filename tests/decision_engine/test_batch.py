@@ -41,6 +41,8 @@ GAPS = (
     "consent_email = null where hash(customer_id, 6) % 20 = 0",
     "sends_7d = null where hash(customer_id, 7) % 20 = 0",
     "avg_order_cents = null where hash(customer_id, 8) % 20 = 0",
+    "is_suppressed = null where hash(customer_id, 9) % 20 = 1",
+    "country = null where hash(customer_id, 11) % 20 = 0",
     "is_suppressed = true where hash(customer_id, 9) % 20 = 0",
     "has_email = false where hash(customer_id, 10) % 20 = 0",
     "turn = 0",
@@ -120,7 +122,8 @@ def test_there_is_something_to_compare(shop: Shop) -> None:
     assert {row["group_name"] for row in rows} == {g.name for g in shop.project.groups}
     assert len({row["p_agent"] for row in rows}) > 1
     codes = {code for row in rows for code in row["reasons"]}
-    assert codes >= set(Reason) - {Reason.KILL_SWITCH, Reason.OTHER_CHANNEL, Reason.QUIET_HOURS}
+    others = {Reason.KILL_SWITCH, Reason.OTHER_CHANNEL, Reason.QUIET_HOURS, Reason.BLACKOUT}
+    assert codes >= set(Reason) - others
 
 
 def test_one_at_a_time_is_the_batch_bit_for_bit(shop: Shop) -> None:

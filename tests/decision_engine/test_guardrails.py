@@ -6,12 +6,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decision_engine.config import Cap, Destination, DuckDBWarehouse, Group, Project, QuietHours
+from decision_engine.config import (
+    Blackout,
+    Cap,
+    Destination,
+    DuckDBWarehouse,
+    Group,
+    Project,
+    QuietHours,
+)
 from decision_engine.errors import MissingColumnError
 from decision_engine.guardrails import (
     MAX_PROFILE_AGE,
@@ -39,10 +48,12 @@ PERSON: Mapping[str, Any] = {
     "is_suppressed": False,
     "has_open_complaint": False,
     "consent_email": True, "consent_push": True, "consent_sms": True,
+    "service_consent_email": None,
+    "country": "GB", "region": None,
     "has_email": True, "has_push": True, "has_phone": True,
     "time_zone": "Europe/London",
     "tier": "gold",
-    "sends_1d": 0, "sends_7d": 0, "sends_30d": 0, "sms_sends_7d": 0,
+    "sends_1d": 0, "sends_7d": 0, "sends_30d": 0, "sms_sends_1d": 0, "sms_sends_7d": 0,
 }  # fmt: skip
 CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"))
 
@@ -93,6 +104,15 @@ def blocks(reason: str, *actions: str) -> dict[str, str]:
         ({}, NO_CASE),
         ({"is_suppressed": True}, dict.fromkeys(MESSAGES, "suppressed")),
         ({"is_suppressed": None}, dict.fromkeys(MESSAGES, "suppressed")),
+        ({"service_consent_email": False}, dict.fromkeys(("tip", "sorry", "gold"), "no_consent")),
+        (
+            {"consent_email": None, "service_consent_email": True},
+            {"promo": "no_consent", **NO_CASE},
+        ),
+        (
+            {"consent_email": False, "service_consent_email": True},
+            {"promo": "no_consent", **NO_CASE},
+        ),
         ({"consent_email": False}, dict.fromkeys(EMAILS, "no_consent")),
         ({"consent_email": None}, dict.fromkeys(EMAILS, "no_consent")),
         ({"consent_push": False}, blocks("no_consent", "push")),
@@ -155,22 +175,27 @@ def test_who_asks_for_one_channel_gets_no_other() -> None:
 LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("stale_profile", {"as_of": None}),
     ("suppressed", {"is_suppressed": True}),
-    ("no_consent", {"consent_email": False}),
-    ("unreachable", {"has_email": False}),
+    ("no_consent", {"consent_sms": False}),
+    ("unreachable", {"has_phone": False}),
     ("open_complaint", {"has_open_complaint": True}),
     ("not_eligible", {"tier": "bronze"}),
     ("unknown_zone", {"time_zone": "nowhere"}),
+    ("legal_window", {"country": "US", "region": "RI", "time_zone": "Etc/GMT-7"}),
+    ("quiet_hours", {"time_zone": "Etc/GMT-9"}),
     ("frequency_cap", {"sends_1d": 9}),
+    ("blackout", {}),
     ("other_channel", {}),
 )
-STEEP = Action("steep", "email", is_promotional=True, eligible_if="tier = 'gold'")
+STEEP = Action("steep", "sms", is_promotional=True, eligible_if="tier = 'gold'")
 
 
 @pytest.mark.parametrize("step", range(len(LADDER)))
 def test_the_first_guardrail_is_the_reason(step: int) -> None:
-    change = {k: v for _, facts in LADDER[step:] for k, v in facts.items()}
+    change = {k: v for _, facts in reversed(LADDER[step:]) for k, v in facts.items()}
     catalog = Catalog((NONE, STEEP))
-    code = reasons(people(change), catalog, project(), epoch(), "push")[0, 1]
+    rest = (Blackout(NOON.date(), NOON.date(), "mourning"),)
+    rules = msgspec.structs.replace(project(), blackouts=rest if step < len(LADDER) - 1 else ())
+    code = reasons(people(change), catalog, rules, epoch(), "push")[0, 1]
     assert REASON_NAMES[int(code)] == LADDER[step][0]
 
 
@@ -213,6 +238,8 @@ rows = st.fixed_dictionaries(
         "time_zone": st.sampled_from(
             ["Europe/London", "America/New_York", "Asia/Tokyo", None, "x"]
         ),
+        "country": st.sampled_from(["GB", "US", "usa", None]),
+        "region": st.sampled_from(["TX", "us-ri", "CA", "Texas", None]),
         "tier": st.sampled_from(["gold", "silver", None]),
         "as_of": st.sampled_from([NOON, NOON - timedelta(hours=49), None]),
     }

@@ -16,7 +16,7 @@ import pytest
 
 from connectors.destinations import DESTINATIONS
 from decision_engine.cli import main
-from decision_engine.guardrails import EXPIRED, REASON_NAMES, UNKNOWN_PERSON
+from decision_engine.guardrails import EXPIRED, GUARDRAILS, REASON_NAMES, UNKNOWN_PERSON
 from decision_engine.policies import POLICIES
 from tests.docs import reference
 
@@ -69,7 +69,7 @@ def test_every_policy_destination_and_command_is_mentioned() -> None:
 def test_every_guardrail_is_in_the_table() -> None:
     page = (DOCS / "concepts" / "guardrails.md").read_text()
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
-    assert rows == [(str(code), name) for code, name in REASON_NAMES.items() if code]
+    assert rows == [(str(reason.value), REASON_NAMES[reason]) for reason in GUARDRAILS]
     assert [r for r in (EXPIRED, UNKNOWN_PERSON) if f"`{r}`" not in page] == []
 
 

@@ -59,6 +59,9 @@ select 'c_' || md5(i::varchar) as customer_id, timestamp '2026-03-02 06:00:00' a
     w < .5 as consent_push, u < .4 as consent_sms, true as has_email, w < .7 as has_phone,
     v < .6 as has_push, ['bronze', 'silver', 'gold'][1 + (3 * v)::integer % 3] as tier,
     case when u < .4 then 'lead' else 'customer' end as lifecycle_stage, 'US' as country,
+    ['CA', 'FL', 'TX', 'NY'][1 + (4 * v)::integer % 4] as region,
+    null::boolean as service_consent_email, null::boolean as service_consent_push,
+    null::boolean as service_consent_sms,
     ['America/New_York', 'America/Chicago', 'America/Los_Angeles', 'Europe/London'][
         1 + (4 * w)::integer % 4] as time_zone, 0 as open_deals, 0 as account_deals_won,
     null::integer as account_employees, (6 * u)::integer % 6 as turn

@@ -18,6 +18,7 @@ final as (
         customers.lifecycle_stage,
         customers.tier,
         customers.country,
+        customers.region,
         customers.time_zone,
         {{ nextmove.days_since('coalesce(web.signed_up_at, crm.created_at, customers.first_seen_at)') }} as days_since_signup,
         {{ nextmove.days_since('orders.last_order_at') }} as days_since_last_order,
@@ -69,6 +70,7 @@ final as (
         customers.is_suppressed,
         {% for c in channels %}
         permissions.consent_{{ c }},
+        permissions.service_consent_{{ c }},
         {% endfor %}
         customers.email is not null as has_email,
         customers.phone is not null as has_phone,

@@ -40,6 +40,7 @@ select
     crm.first_name,
     crm.time_zone,
     crm.country,
+    crm.region,
     crm.contact_id,
     crm.account_id,
     crm.rep_id,

@@ -28,6 +28,7 @@ select
     features.lifecycle_stage,
     features.tier,
     features.country,
+    features.region,
     features.time_zone,
     {% for moment in moments %}
     {{ nextmove.epoch_us('features.as_of') }}
@@ -60,9 +61,10 @@ select
     {% endfor %}
     {% endfor %}
     features.is_suppressed,
-    features.consent_email,
-    features.consent_push,
-    features.consent_sms,
+    {% for c in ['email', 'push', 'sms'] %}
+    features.consent_{{ c }},
+    features.service_consent_{{ c }},
+    {% endfor %}
     features.has_email,
     features.has_phone,
     features.has_push,

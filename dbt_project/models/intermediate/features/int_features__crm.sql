@@ -45,6 +45,7 @@ select
     ranked.first_name,
     ranked.time_zone,
     ranked.country,
+    ranked.region,
     ranked.lifecycle_stage,
     ranked.tier,
     cast(coalesce(contact_deals.open_deals, 0) as integer) as open_deals,

@@ -3,9 +3,20 @@ with identity as (
 ),
 
 consents as (
-    select user_id, email, phone, channel, status, occurred_at
+    select
+        user_id,
+        email,
+        phone,
+        channel,
+        purpose,
+        -- A profile is good for 48 hours, so a consent that ends within them has ended.
+        case
+            when expires_at <= {{ dbt.dateadd('hour', 48, nextmove.as_of()) }} then 'withdrawn'
+            else status
+        end as status,
+        occurred_at
     from {{ ref('stg_consent__consents') }}
-    where purpose = 'marketing' and occurred_at <= {{ nextmove.as_of() }}
+    where occurred_at <= {{ nextmove.as_of() }}
 ),
 
 suppressions as (
@@ -18,23 +29,33 @@ resolved_consents as (
     {{ nextmove.with_customer('consents', ['user_id', 'email', 'phone']) }}
 ),
 
+opt_outs as (
+    select customer_id, channel, occurred_at
+    from {{ ref('int_events__messages') }}
+    where event_type in ('unsubscribe', 'complaint')
+),
+
 statements as (
-    select customer_id, channel, status, occurred_at
+    select customer_id, channel, purpose, status, occurred_at
     from resolved_consents
     union all
     -- Who unsubscribes or complains at the vendor has withdrawn, whatever the consent table says.
-    select customer_id, coalesce(channel, 'email') as channel, 'withdrawn' as status, occurred_at
-    from {{ ref('int_events__messages') }}
-    where event_type in ('unsubscribe', 'complaint')
+    select customer_id, coalesce(channel, 'email') as channel, 'marketing', 'withdrawn', occurred_at
+    from opt_outs
+    union all
+    -- Whether they still want service messages is then not known.
+    select customer_id, coalesce(channel, 'email') as channel, 'service', 'unknown', occurred_at
+    from opt_outs
 ),
 
 ranked as (
     select
         customer_id,
         channel,
-        case when status = 'granted' then 1 else 0 end as is_granted,
+        purpose,
+        case status when 'granted' then 1 when 'withdrawn' then 0 end as is_granted,
         row_number() over (
-            partition by customer_id, channel
+            partition by customer_id, channel, purpose
             order by occurred_at desc, case when status = 'granted' then 1 else 0 end
         ) as recency
     from statements
@@ -45,19 +66,21 @@ resolved_suppressions as (
 ),
 
 facts as (
-    select customer_id, channel, is_granted, 0 as is_suppressed
+    select customer_id, channel, purpose, is_granted, 0 as is_suppressed
     from ranked
     where recency = 1
     union all
-    select customer_id, null as channel, null as is_granted, 1 as is_suppressed
+    select customer_id, null as channel, null as purpose, null as is_granted, 1 as is_suppressed
     from resolved_suppressions
 )
 
 select
     customer_id,
     max(is_suppressed) = 1 as is_suppressed,
-    max(case when channel = 'email' then is_granted end) = 1 as consent_email,
-    max(case when channel = 'push' then is_granted end) = 1 as consent_push,
-    max(case when channel = 'sms' then is_granted end) = 1 as consent_sms
+    {% for c in ['email', 'push', 'sms'] %}
+    {% for purpose, name in [('marketing', 'consent'), ('service', 'service_consent')] %}
+    max(case when purpose = '{{ purpose }}' and channel = '{{ c }}' then is_granted end) = 1 as {{ name }}_{{ c }}{{ ',' if not loop.last }}
+    {%- endfor %}{{ ',' if not loop.last }}
+    {% endfor %}
 from facts
 group by 1

@@ -1,7 +1,8 @@
 {#- The codes are those of the decision log. -#}
 {% set names = [
     'kill_switch', 'stale_profile', 'suppressed', 'no_consent', 'unreachable', 'open_complaint',
-    'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel'
+    'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel',
+    'legal_window', 'blackout'
 ] %}
 
 with decisions as (

@@ -8,8 +8,9 @@ with source as (
         'purpose': 'text',
         'status': 'text',
         'source': 'text',
-        'occurred_at': 'timestamp'
-    }, optional=['email', 'phone', 'user_id', 'purpose', 'source']) }}
+        'occurred_at': 'timestamp',
+        'expires_at': 'timestamp'
+    }, optional=['email', 'phone', 'user_id', 'purpose', 'source', 'expires_at']) }}
 ),
 
 renamed as (
@@ -22,7 +23,8 @@ renamed as (
         coalesce(purpose, 'marketing') as purpose,
         status,
         source,
-        occurred_at
+        occurred_at,
+        expires_at
     from source
 )
 

@@ -9,13 +9,14 @@ with source as (
         'last_name': 'text',
         'time_zone': 'text',
         'country': 'text',
+        'region': 'text',
         'lifecycle_stage': 'text',
         'tier': 'text',
         'created_at': 'timestamp',
         'updated_at': 'timestamp'
     }, optional=[
         'account_id', 'owner_rep_id', 'phone', 'first_name', 'last_name', 'time_zone',
-        'country', 'lifecycle_stage', 'tier', 'updated_at'
+        'country', 'region', 'lifecycle_stage', 'tier', 'updated_at'
     ]) }}
 ),
 
@@ -30,6 +31,7 @@ renamed as (
         last_name,
         time_zone,
         country,
+        region,
         lifecycle_stage,
         tier,
         created_at,

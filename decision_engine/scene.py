@@ -1,0 +1,90 @@
+"""What guardrails look at, and the form of what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_engine.config import Project
+from decision_engine.errors import MissingColumnError
+from decision_engine.legal_windows import Law, Place, law_at
+from decision_engine.send_times import SendTimes, send_times
+from decision_engine.types import Bools, Catalog, Column, Contexts, Epoch, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What the guardrails look at. `contexts` has n people, `catalog` k actions.
+
+    `channel` is the only one that was asked for; None when any will do.
+    """
+
+    contexts: Contexts
+    catalog: Catalog
+    project: Project
+    epoch: Epoch
+    channel: str | None = None
+
+    @cached_property
+    def times(self) -> SendTimes:
+        """When each action would reach each person."""
+        return send_times(self.column("time_zone"), self.catalog, self.epoch)
+
+    @cached_property
+    def _places(self) -> tuple[tuple[Place, ...], Ints]:
+        """The distinct places, and for each person (n,) which one is theirs."""
+        (country, has_country), (region, has_region) = self.column("country"), self.column("region")
+        index: dict[Place, int] = {}
+        codes = [
+            index.setdefault((str(c) if knows_c else "", str(r) if knows_r else ""), len(index))
+            for c, knows_c, r, knows_r in zip(
+                country.tolist(), has_country.tolist(), region.tolist(), has_region.tolist(),
+                strict=True,
+            )
+        ]  # fmt: skip
+        return tuple(index), np.array(codes, dtype=np.int64)
+
+    def law(self, channel: str) -> tuple[Law, Ints]:
+        """What holds for promotions on a channel, by place, and each person's place (n,)."""
+        places, codes = self._places
+        return law_at(channel, places), codes
+
+    def column(self, name: str) -> Column:
+        """A column that must have been read."""
+        try:
+            return self.contexts.columns[name]
+        except KeyError:
+            raise MissingColumnError(name) from None
+
+    def is_true(self, name: str) -> Bools:
+        """(n,): known to be true."""
+        values, valid = self.column(name)
+        true: Bools = values.astype(bool, copy=False) & valid
+        return true
+
+    def is_false(self, name: str) -> Bools:
+        """(n,): known to be false."""
+        values, valid = self.column(name)
+        false: Bools = ~values.astype(bool, copy=False) & valid
+        return false
+
+    def everybody(self, is_so: bool) -> Bools:
+        """(n,) of the same answer."""
+        return np.full(len(self.contexts), is_so)
+
+
+Ruling = tuple[Bools, Ints]
+"""People (n,) and indices of actions: none of these actions for any of these people."""
+
+Guardrail = Callable[[Scene], Iterator[Ruling]]
+
+
+@lru_cache(maxsize=256)
+def number(value: float) -> NDArray[Any]:
+    """As an array: for one person, a Python number would cost more than the comparison."""
+    return np.array(value)

@@ -1,0 +1,46 @@
+"""Guardrails of the clock and the calendar: when a message would reach a person.
+
+All of them look at the moment it would leave, on the person's own clock and calendar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from decision_engine.legal_windows import regulated
+from decision_engine.scene import Ruling, Scene, number
+from decision_engine.send_times import day_number
+
+
+def unknown_zone(scene: Scene) -> Iterator[Ruling]:
+    """Nobody is written to whose clock we do not know."""
+    yield ~scene.times.zone_known, scene.catalog.on[None]
+
+
+def quiet_hours(scene: Scene) -> Iterator[Ruling]:
+    """Messages leave when start <= hour < end on the person's own clock."""
+    quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
+    outside = (hour < number(quiet.start)) | (hour >= number(quiet.end))
+    yield from zip(outside, scene.catalog.at_hour.values(), strict=False)
+
+
+def legal_window(scene: Scene) -> Iterator[Ruling]:
+    """Promotions reach a person only in the hours that the law of their place allows."""
+    for channel, by_slot in scene.catalog.promotions_by_slot.items():
+        if channel in regulated():
+            law, place = scene.law(channel)
+            allowed = law.hours[place[:, np.newaxis], scene.times.hour_of_week]
+            yield from ((~allowed[:, slot], actions) for slot, actions in by_slot)
+
+
+def blackout(scene: Scene) -> Iterator[Ruling]:
+    """Promotions rest on the days that the project names."""
+    for rest in scene.project.blackouts:
+        first, last = number(day_number(rest.first)), number(day_number(rest.last))
+        day = scene.times.local_day
+        rests = (day >= first) & (day <= last)
+        for channel, by_slot in scene.catalog.promotions_by_slot.items():
+            if rest.channel in (None, channel):
+                yield from ((rests[:, slot], actions) for slot, actions in by_slot)
