@@ -160,8 +160,8 @@ def _day(
 ) -> tuple[tuple[_Moment, _Moment], ...]:
     """When each send hour begins on a local date and on the next, and what the clock then says.
 
-    An hour that DST skips is the hour after the gap; of an hour that comes twice it is the
-    first. No send hour began long ago.
+    An hour that DST skips is meant by the clock before the change (RFC 5545, 3.3.5), so it is the
+    one after the gap; of an hour that comes twice it is the first. No send hour began long ago.
     """
     tomorrow = today + timedelta(days=1)
     return tuple(

@@ -88,15 +88,20 @@ def changes(zone: str, first: int, last: int) -> tuple[int, ...]:
 
 @cache
 def begins(zone: str, day: date, hour: int) -> int:
-    """The first minute at which the clock shows this hour of this day, or a later one.
+    """The first minute at which the clock shows this hour of this day.
 
-    The C library must have the zone's clock.
+    Of an hour that the clock skips: the minute at which it would have come, had nobody touched the
+    clock. The C library must have the zone's clock.
     """
     noon = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp())
     at = noon + (hour - 12) * 3600 - time.localtime(noon).tm_gmtoff - 3 * 3600
     while shown(at) < (day, hour):
         at += 60
-    return at
+    if shown(at) == (day, hour):
+        return at
+    c = time.localtime(at - 60)
+    missing = datetime(day.year, day.month, day.day, hour) - datetime(*c[:5])
+    return at - 60 + int(missing.total_seconds())
 
 
 def leaves(zone: str, now: int, hour: int | None) -> int:
@@ -105,11 +110,7 @@ def leaves(zone: str, now: int, hour: int | None) -> int:
         return now
     today = shown(now)[0]
     at = begins(zone, today, hour)
-    if now < at + 3600:
-        return max(at, now)
-    # Samoa had no 30 December 2011: tomorrow is the next date that there is.
-    tomorrow, _ = shown(begins(zone, today + timedelta(days=1), 0))
-    return begins(zone, tomorrow, hour)
+    return max(at, now) if now < at + 3600 else begins(zone, today + timedelta(days=1), hour)
 
 
 LAW = {"FL": (8, 20), "OK": (8, 20), "CT": (9, 20), "MD": (8, 20), "MS": (8, 20), "NJ": (8, 20)}
