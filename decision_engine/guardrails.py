@@ -69,11 +69,16 @@ def consent(scene: Scene) -> Iterator[Ruling]:
 
     Consent to marketing covers service messages too, unless service was refused by itself.
     """
-    for channel, actions in scene.catalog.promotions_on.items():
-        yield ~scene.is_true(f"consent_{channel}"), actions
-    for channel, actions in scene.catalog.services_on.items():
-        marketing, service = scene.is_true(f"consent_{channel}"), f"service_consent_{channel}"
-        yield ~(scene.is_true(service) | (marketing & ~scene.is_false(service))), actions
+    catalog = scene.catalog
+    for channel in catalog.on:
+        if channel is None:
+            continue
+        marketing = scene.is_true(f"consent_{channel}")
+        if channel in catalog.promotions_on:
+            yield ~marketing, catalog.promotions_on[channel]
+        if channel in catalog.services_on:
+            agreed, is_known = scene.column(f"service_consent_{channel}")
+            yield ~np.where(is_known, agreed, marketing).astype(bool), catalog.services_on[channel]
 
 
 def refused(channel: str, profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +119,8 @@ def frequency_caps(scene: Scene) -> Iterator[Ruling]:
         if channel in regulated():
             law, place = scene.law(channel)
             counted, known = scene.column(f"{channel}_sends_1d")
-            yield ~(known & (counted < law.max_24h[place])), actions
+            if law.max_24h is not None:
+                yield ~(known & (counted < law.max_24h[place])), actions
 
 
 def other_channel(scene: Scene) -> Iterator[Ruling]:

@@ -35,10 +35,13 @@ class Window(NamedTuple):
 
 
 class Law(NamedTuple):
-    """What holds at m places: `hours` (m, 168) allowed, `max_24h` (m,) with inf for no limit."""
+    """What holds at m places: hours that are not allowed (m, 168), the most messages (m,).
 
-    hours: Bools
-    max_24h: Floats
+    `max_24h` is inf for no limit, and None when no place has one.
+    """
+
+    forbidden: Bools
+    max_24h: Floats | None
 
 
 @cache
@@ -52,7 +55,8 @@ def law_at(channel: str, places: Sequence[Place]) -> Law:
     """What holds for a channel at each of m places."""
     found = [_at(_table()[channel], country, region) for country, region in places]
     hours = np.array([w.hours for w in found], dtype=bool).reshape(-1, HOURS_A_WEEK)
-    return Law(hours, np.array([w.max_24h for w in found], dtype=np.float64))
+    most = np.array([w.max_24h for w in found], dtype=np.float64)
+    return Law(~hours, most if np.isfinite(most).any() else None)
 
 
 _FREE = Window(np.ones(HOURS_A_WEEK, dtype=bool), np.inf)

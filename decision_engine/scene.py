@@ -38,15 +38,9 @@ class Scene:
     @cached_property
     def _places(self) -> tuple[tuple[Place, ...], Ints]:
         """The distinct places, and for each person (n,) which one is theirs."""
-        (country, has_country), (region, has_region) = self.column("country"), self.column("region")
         index: dict[Place, int] = {}
-        codes = [
-            index.setdefault((str(c) if knows_c else "", str(r) if knows_r else ""), len(index))
-            for c, knows_c, r, knows_r in zip(
-                country.tolist(), has_country.tolist(), region.tolist(), has_region.tolist(),
-                strict=True,
-            )
-        ]  # fmt: skip
+        places = zip(*map(_texts, (self.column("country"), self.column("region"))), strict=True)
+        codes = [index.setdefault(place, len(index)) for place in places]
         return tuple(index), np.array(codes, dtype=np.int64)
 
     def law(self, channel: str) -> tuple[Law, Ints]:
@@ -82,6 +76,12 @@ Ruling = tuple[Bools, Ints]
 """People (n,) and indices of actions: none of these actions for any of these people."""
 
 Guardrail = Callable[[Scene], Iterator[Ruling]]
+
+
+def _texts(column: Column) -> list[str]:
+    """The texts, '' for NULL."""
+    pairs = zip(column.values.tolist(), column.valid.tolist(), strict=True)
+    return [text if known else "" for text, known in pairs]
 
 
 @lru_cache(maxsize=256)

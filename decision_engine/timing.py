@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from decision_engine.legal_windows import regulated
 from decision_engine.scene import Ruling, Scene, number
 from decision_engine.send_times import day_number
@@ -31,16 +29,16 @@ def legal_window(scene: Scene) -> Iterator[Ruling]:
     for channel, by_slot in scene.catalog.promotions_by_slot.items():
         if channel in regulated():
             law, place = scene.law(channel)
-            allowed = law.hours[place[:, np.newaxis], scene.times.hour_of_week]
-            yield from ((~allowed[:, slot], actions) for slot, actions in by_slot)
+            forbidden = law.forbidden[place, scene.times.hour_of_week.T]
+            yield from ((forbidden[slot], actions) for slot, actions in by_slot)
 
 
 def blackout(scene: Scene) -> Iterator[Ruling]:
     """Promotions rest on the days that the project names."""
     for rest in scene.project.blackouts:
         first, last = number(day_number(rest.first)), number(day_number(rest.last))
-        day = scene.times.local_day
+        day = scene.times.local_day.T
         rests = (day >= first) & (day <= last)
         for channel, by_slot in scene.catalog.promotions_by_slot.items():
             if rest.channel in (None, channel):
-                yield from ((rests[:, slot], actions) for slot, actions in by_slot)
+                yield from ((rests[slot], actions) for slot, actions in by_slot)
