@@ -1,6 +1,8 @@
 # Needs python3 (3.11 or 3.12), git and make. Everything else is set up by the first target that runs.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
+# The tests and the demo start many processes; each would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
