@@ -23,16 +23,24 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from connectors.errors import LogError
 from connectors.framed import FramedLog
 from connectors.listen import Server, announce
 from decision_engine.service.commit import Applied, GroupCommit, Position
-from decision_engine.service.metrics import CONTENT_TYPE, Registry
 from decision_engine.service.records import Record
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS, Rotation
 
@@ -40,6 +48,8 @@ MAX_CONNECTIONS = 512
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 
 _logger = logging.getLogger(__name__)
+# A second series for each metric, and nobody asks when a count began.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class LogUnavailableError(Exception):
@@ -54,24 +64,30 @@ class Receiver:
 
     def __init__(self, log: FramedLog) -> None:
         self.log = log
-        self.metrics = Registry()
+        self.metrics = CollectorRegistry()
         self._listeners: list[Applied] = []
         self._is_healthy = True
-        self.metrics.gauge(
+        Gauge(
             "nextmove_log_open_segment_bytes",
             "Size of the segment that is being written.",
-            lambda: log.size,
-        )
-        seconds = self.metrics.histogram(
+            registry=self.metrics,
+        ).set_function(lambda: log.size)
+        seconds = Histogram(
             "nextmove_commit_seconds",
             "From the call of commit to the record being on the disk and applied.",
-            _COMMIT_SECONDS,
+            buckets=_COMMIT_SECONDS,
+            registry=self.metrics,
         )
-        self._records = self.metrics.counter(
-            "nextmove_records_total", "Records stored durably, by kind.", "kind"
+        self._records = Counter(
+            "nextmove_records_total",
+            "Records stored durably, by kind.",
+            ["kind"],
+            registry=self.metrics,
         )
-        self._failures = self.metrics.counter(
-            "nextmove_commit_failures_total", "Calls whose records could not be stored."
+        self._failures = Counter(
+            "nextmove_commit_failures_total",
+            "Calls whose records could not be stored.",
+            registry=self.metrics,
         )
         self._commit = GroupCommit(log, self._applied, seconds.observe)
 
@@ -94,14 +110,14 @@ class Receiver:
             await self._commit.append(records)
         except (OSError, LogError) as error:
             self._is_healthy = False
-            self._failures.add()
+            self._failures.inc()
             _logger.error("the log cannot be written: %s", error)
             raise LogUnavailableError from error
         self._is_healthy = True
 
     def _applied(self, records: Sequence[Record], position: Position) -> None:
         for record in records:
-            self._records.add(str(record.__struct_config__.tag))
+            self._records.labels(str(record.__struct_config__.tag)).inc()
         for applied in self._listeners:
             applied(records, position)
 
@@ -162,7 +178,7 @@ class Status(Part):
 
     async def metrics(self, _: Request) -> Response:
         """Counts since the start of the process."""
-        return PlainTextResponse(self._receiver.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(generate_latest(self._receiver.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
 def create_app(receiver: Receiver, parts: Sequence[Part]) -> Starlette:

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -120,13 +121,17 @@ class Decisions:
         self._workspace = workspace
         self._hot = hot
         self._api_key = api_key.encode()
-        self._seconds = receiver.metrics.histogram(
+        self._seconds = Histogram(
             "nextmove_decision_seconds",
             "From the request to its decision being durable.",
-            DECISION_SECONDS,
+            buckets=DECISION_SECONDS,
+            registry=receiver.metrics,
         )
-        self._answers = receiver.metrics.counter(
-            "nextmove_decisions_total", "Requests by what they were answered with.", "answer"
+        self._answers = Counter(
+            "nextmove_decisions_total",
+            "Requests by what they were answered with.",
+            ["answer"],
+            registry=receiver.metrics,
         )
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -151,7 +156,7 @@ class Decisions:
             answer = _json({"error": "no policy state is published yet"}, 503)
         except LogUnavailableError:
             answer = _json({"error": "the log cannot be written"}, 503)
-        self._answers.add(str(answer.status_code))
+        self._answers.labels(str(answer.status_code)).inc()
         self._seconds.observe(time.perf_counter() - start)
         return answer
 
@@ -213,7 +218,7 @@ class Decisions:
             return _json({"error": str(error)}, error.status)
         except (TimeoutError, NotReadyError, LogUnavailableError):
             answer = _default(default)
-        self._answers.add("default" if answer.is_default else "content")
+        self._answers.labels("default" if answer.is_default else "content").inc()
         return _json(answer)
 
     def _content_call(self, request: Request) -> tuple[Ask, Creative | None, str]:

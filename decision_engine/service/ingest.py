@@ -23,9 +23,11 @@ import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
+from prometheus_client import Counter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -71,20 +73,22 @@ class Ingest(Part):
         self._receiver = receiver
         self._key = write_key.encode()
         self._page_classes = page_classes or {}
-        counter = receiver.metrics.counter
+        counter = partial(Counter, registry=receiver.metrics)
         self._calls = counter(
-            "nextmove_tracking_calls_total", "Tracking calls by kind and answer.", "kind", "status"
+            "nextmove_tracking_calls_total",
+            "Tracking calls by kind and answer.",
+            ["kind", "status"],
         )
         self._events = counter(
-            "nextmove_tracking_events_total", "Events stored durably, by type.", "type"
+            "nextmove_tracking_events_total", "Events stored durably, by type.", ["type"]
         )
         self._refused = counter(
-            "nextmove_tracking_refused_total", "Calls and items refused, by reason.", "reason"
+            "nextmove_tracking_refused_total", "Calls and items refused, by reason.", ["reason"]
         )
         self._noted = counter(
             "nextmove_tracking_noted_total",
             "Events of which a field was left out or changed, by field.",
-            "field",
+            ["field"],
         )
         self._ignored = counter(
             "nextmove_tracking_ignored_total", "Group calls, which are taken and not used."
@@ -116,7 +120,7 @@ class Ingest(Part):
             if request.method == "OPTIONS":
                 return Response(status_code=204, headers=CORS)
             status, body = await self._answer(kind, request)
-            self._calls.add(kind, str(status))
+            self._calls.labels(kind, str(status)).inc()
             headers = {**CORS, "Retry-After": "1"} if status == 503 else CORS
             return Response(_encode(body), status, headers, media_type="application/json")
 
@@ -126,7 +130,7 @@ class Ingest(Part):
         try:
             return await self._take(kind, request)
         except RefusedError as error:
-            self._refused.add(error.code)
+            self._refused.labels(error.code).inc()
             return error.status, _failure(error.code, str(error))
         except ClientDisconnect:
             return 400, _failure("disconnected", "the connection ended before the body did")
@@ -165,13 +169,13 @@ class Ingest(Part):
 
     def _count(self, taken: Taken) -> None:
         for event in taken.events:
-            self._events.add(event.type)
+            self._events.labels(event.type).inc()
         for error in taken.refused.values():
-            self._refused.add(error.code)
+            self._refused.labels(error.code).inc()
         for noted in taken.notes.values():
             for name in noted:
-                self._noted.add(name)
-        self._ignored.add(n=taken.ignored)
+                self._noted.labels(name).inc()
+        self._ignored.inc(taken.ignored)
 
 
 def _failure(code: str, message: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 
+from prometheus_client import Gauge, Histogram
 from starlette.routing import BaseRoute
 
 from decision_engine.delivery import utc_now
@@ -60,17 +61,18 @@ class Hot(Part):
         api_key: str,
         clock: Clock,
     ) -> None:
-        seconds = receiver.metrics.histogram(
+        seconds = Histogram(
             "nextmove_event_to_decision_seconds",
             "From an event being durable to the decision it called for being durable.",
-            DECISION_SECONDS,
+            buckets=DECISION_SECONDS,
+            registry=receiver.metrics,
         )
         self._hot = HotPath(workspace, store, receiver.commit, clock, seconds.observe)
-        receiver.metrics.gauge(
+        Gauge(
             "nextmove_decisions_pending",
             "Decisions that events have called for and that are not made yet.",
-            lambda: len(self._hot.pending),
-        )
+            registry=receiver.metrics,
+        ).set_function(lambda: len(self._hot.pending))
         self._hot.work_in(receiver.log.directory)
         receiver.listen(self._hot.applied)
         decisions = Decisions(receiver, workspace, self._hot, api_key)

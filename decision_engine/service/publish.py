@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from prometheus_client import Counter, Gauge
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -67,14 +68,17 @@ class Publishing(Part):
         self._store = store
         self._people = people
         self._api_key = api_key
-        self._rows = receiver.metrics.counter(
-            "nextmove_hot_store_rows_total", "Rows published.", "table", "status"
+        self._rows = Counter(
+            "nextmove_hot_store_rows_total",
+            "Rows published.",
+            ["table", "status"],
+            registry=receiver.metrics,
         )
-        receiver.metrics.gauge(
+        Gauge(
             "nextmove_hot_store_as_of_seconds",
             "Unix time as of which all profiles were published, 0 before.",
-            lambda: (store.as_of or 0) / 1e6,
-        )
+            registry=receiver.metrics,
+        ).set_function(lambda: (store.as_of or 0) / 1e6)
 
     def routes(self) -> Sequence[BaseRoute]:
         """PUT only."""
@@ -136,7 +140,7 @@ class Publishing(Part):
             reasons = await asyncio.to_thread(self._store.publish_policies, rows, now)
         verdicts = [_verdict(row, why) for row, why in zip(rows, reasons, strict=True)]
         for verdict in verdicts:
-            self._rows.add(table, verdict["status"])
+            self._rows.labels(table, verdict["status"]).inc()
         return {"instance": self._store.instance, "rows": verdicts}
 
     async def _profiles(self, rows: list[dict[str, Any]]) -> list[str | None]:

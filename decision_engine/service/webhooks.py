@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from prometheus_client import Counter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -40,14 +41,17 @@ class Webhooks(Part):
             )
         self._receiver = receiver
         self._secrets = secrets
-        self._requests = receiver.metrics.counter(
+        self._requests = Counter(
             "nextmove_webhook_requests_total",
             "Webhook calls by vendor and answer.",
-            "vendor",
-            "status",
+            ["vendor", "status"],
+            registry=receiver.metrics,
         )
-        self._events = receiver.metrics.counter(
-            "nextmove_webhook_events_total", "Webhook events stored durably by vendor.", "vendor"
+        self._events = Counter(
+            "nextmove_webhook_events_total",
+            "Webhook events stored durably by vendor.",
+            ["vendor"],
+            registry=receiver.metrics,
         )
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -61,9 +65,9 @@ class Webhooks(Part):
         try:
             status, answer = await self._take(known, request)
         except LogUnavailableError:
-            self._requests.add(known, "503")
+            self._requests.labels(known, "503").inc()
             raise
-        self._requests.add(known, str(status))
+        self._requests.labels(known, str(status)).inc()
         return JSONResponse(answer, status)
 
     async def _take(self, vendor: str, request: Request) -> tuple[int, dict[str, Any]]:
@@ -82,7 +86,7 @@ class Webhooks(Part):
         except ValueError:
             return 400, {"error": "the body is not a webhook of this vendor"}
         await self._receiver.commit(records)
-        self._events.add(vendor, n=len(records))
+        self._events.labels(vendor).inc(len(records))
         return 200, {"accepted": len(records)}
 
 

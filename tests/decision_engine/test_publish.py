@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from prometheus_client import generate_latest
 
 from decision_engine.service.publish import MAX_BODY, MAX_ROWS
 from tests.hot_service import API_KEY, HotService, hot_service
@@ -46,7 +47,10 @@ def test_a_greeting_names_the_store_and_notes_as_of_when_it_is_complete(
         assert (reply.status_code, reply.json()) == (200, {"instance": instance})
     assert put(service, "", {"instance": instance, "as_of": 7}).status_code == 200
     assert service.store.as_of == 7
-    assert "nextmove_hot_store_as_of_seconds 7e-06" in service.receiver.metrics.text()
+    assert (
+        "nextmove_hot_store_as_of_seconds 7e-06"
+        in generate_latest(service.receiver.metrics).decode()
+    )
 
 
 def test_each_row_gets_its_verdict(service: HotService) -> None:

@@ -178,13 +178,13 @@ class TestAnswers:
         for line in (
             "# HELP nextmove_webhook_requests_total Webhook calls by vendor and answer.",
             "# TYPE nextmove_webhook_requests_total counter",
-            'nextmove_webhook_requests_total{vendor="braze",status="200"} 1',
-            'nextmove_webhook_requests_total{vendor="braze",status="401"} 1',
-            'nextmove_webhook_requests_total{vendor="unknown",status="404"} 1',
-            'nextmove_webhook_events_total{vendor="braze"} 2',
-            'nextmove_records_total{kind="webhook"} 2',
-            "nextmove_commit_seconds_count 1",
-            'nextmove_commit_seconds_bucket{le="+Inf"} 1',
+            'nextmove_webhook_requests_total{status="200",vendor="braze"} 1.0',
+            'nextmove_webhook_requests_total{status="401",vendor="braze"} 1.0',
+            'nextmove_webhook_requests_total{status="404",vendor="unknown"} 1.0',
+            'nextmove_webhook_events_total{vendor="braze"} 2.0',
+            'nextmove_records_total{kind="webhook"} 2.0',
+            "nextmove_commit_seconds_count 1.0",
+            'nextmove_commit_seconds_bucket{le="+Inf"} 1.0',
         ):
             assert line in told.splitlines()
 
