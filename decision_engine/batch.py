@@ -85,17 +85,7 @@ def require_audiences(
     workspace: Workspace, warehouse: Warehouse, agents: list[AgentInEpoch]
 ) -> None:
     """An audience without a single customer is a mistake until a person says otherwise."""
-    if not agents:
-        return
-    table = workspace.model(FEATURES)
-    types = warehouse.columns(table)
-    rules = [compile_rule(a.config.audience, types) for a in agents]
-    counts = ", ".join(
-        f"count(case when {rule.sql(warehouse.dialect, warehouse.quote)} then 1 end)"
-        for rule in rules
-    )
-    found = warehouse.rows(f"select {counts} from {table}")[0]
-    empty = [a for a, n in zip(agents, found, strict=True) if n == 0]
+    empty = empty_audiences(workspace, warehouse, agents)
     if empty:
         raise StepError(
             "\n".join(
@@ -104,6 +94,23 @@ def require_audiences(
                 for a in empty
             )
         )
+
+
+def empty_audiences(
+    workspace: Workspace, warehouse: Warehouse, agents: list[AgentInEpoch]
+) -> list[AgentInEpoch]:
+    """The agents whose audience has no customer."""
+    if not agents:
+        return []
+    table = workspace.model(FEATURES)
+    types = warehouse.columns(table)
+    rules = [compile_rule(a.config.audience, types) for a in agents]
+    counts = ", ".join(
+        f"count(case when {rule.sql(warehouse.dialect, warehouse.quote)} then 1 end)"
+        for rule in rules
+    )
+    found = warehouse.rows(f"select {counts} from {table}")[0]
+    return [a for a, n in zip(agents, found, strict=True) if n == 0]
 
 
 def needed(project: Project, agents: list[AgentInEpoch]) -> tuple[str, ...]:

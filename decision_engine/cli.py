@@ -2,7 +2,7 @@
 
 Exit codes: 0 done · 1 failed (the message says what was and was not done) ·
 2 wrong usage or configuration, nothing was changed · 3 done, but some records were
-rejected or their fate is unknown.
+rejected or their fate is unknown · 4 `plan --exit-code` found changes.
 """
 
 from __future__ import annotations
@@ -389,6 +389,44 @@ def evaluate(folder: Path, as_json: bool) -> None:
 
     with reported_errors():
         emit(evaluate_all(open_workspace(folder)), as_json, render)
+
+
+@main.command()
+@PROJECT
+@click.option("--against", help="A project folder or git revision.", show_default="last epoch")
+@click.option(
+    "--days",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 30),
+    help="Let the customers live on for so many days, in which nothing happens but our messages.",
+)
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots there.")
+@click.option("--exit-code", is_flag=True, help="Exit 4 when something changes, 0 when not.")
+@JSON
+def plan(
+    folder: Path, against: str | None, days: int, html: Path | None, exit_code: bool, as_json: bool
+) -> None:
+    """What would change, before anything is sent: decisions, messages, cost, reward, risks.
+
+    Decides for all customers twice, in memory: by the project as it is and by what was in force
+    when a date was last decided (or by --against). Changes nothing.
+
+    \b
+    Example:  nextmove plan --against origin/main --html plan.html
+    """
+    from decision_engine.plan.compare import plan as compare
+    from decision_engine.plan.page import page
+    from decision_engine.plan.report import render
+
+    with reported_errors(), progress_line(as_json, "planning") as progress:
+        found = compare(open_workspace(folder), against, days, progress)
+        if html is not None:
+            html.write_text(page(found), encoding="utf-8")
+    shown = {"has_changes": found.has_changes, **msgspec.to_builtins(found)} if as_json else found
+    emit(shown, as_json, render)
+    if exit_code and found.has_changes:
+        sys.exit(4)
 
 
 @main.command()

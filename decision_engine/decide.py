@@ -224,6 +224,18 @@ def values(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -
     return np.maximum(best, 0.0)
 
 
+def probabilities(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats:
+    """Chances (n, k) of each action for raw features x (n, d): the law that `decide` draws by."""
+    law = (
+        *_posterior(plan, policy, x),
+        eligible,
+        floor_of(policy),
+        POLICIES[kind_of(policy)].FAMILY,
+    )
+    preference = preference_of(policy, plan.catalog.keys)
+    return propensities(*law, preference, _shares(plan, policy, x, eligible))
+
+
 def _posterior(plan: AgentPlan, policy: config.Policy, x: Floats) -> tuple[Floats, Floats]:
     module = POLICIES[kind_of(policy)]
     if module.FAMILY in ("uniform", "fixed"):

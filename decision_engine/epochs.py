@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from connectors.base import Warehouse
-from decision_engine import keys
+from decision_engine import configurations, keys
 from decision_engine.config import Agent, Group, Policy, hours
 from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
@@ -244,6 +244,7 @@ def commit(
     with warehouse.transaction():
         for agent in agents:
             keep_prior(workspace, warehouse, agent.state, epoch.as_of)
+        configurations.keep(workspace, warehouse, epoch.config_digest, epoch.as_of)
         _close(workspace, warehouse, "slot", epoch.slot)
         begun = warehouse.insert_absent(
             workspace.engine("epochs"), pa.Table.from_pylist([row], schema=EPOCHS), ["epoch_id"]

@@ -83,10 +83,17 @@ def config_digest(
     Where the warehouse and the destinations are is left out: moving them changes no decision.
     The order of files and names does not matter.
     """
+    content = rules_of(project, agents, creatives)
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def rules_of(
+    project: Project, agents: Mapping[str, Agent], creatives: Mapping[str, Creative]
+) -> dict[str, Any]:
+    """Everything written that a decision can depend on, as data for JSON."""
     rules = msgspec.to_builtins(project)
     del rules["warehouse"], rules["destinations"]
-    content = {"project": rules, "agents": dict(agents), "creatives": dict(creatives)}
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+    return {"project": rules, "agents": dict(agents), "creatives": dict(creatives)}
 
 
 def _names(folder: Path, kind: str) -> list[str]:

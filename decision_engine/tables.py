@@ -144,6 +144,7 @@ SYNC_RUNS = pa.schema(
         "reason": _TEXT,
     }
 )
+CONFIGURATIONS = pa.schema({"config_digest": _TEXT, "since": _TIME, "content": _TEXT})
 LOADED_SEGMENTS = pa.schema({"segment": _BIG, "events": _BIG})
 JOURNAL_POSITION = pa.schema({"position": _BIG})
 HOME = pa.schema({"name": _TEXT, "folder": _TEXT, "host": _TEXT, "since": _TIME})
@@ -151,6 +152,7 @@ RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT}
 
 ENGINE_TABLES: dict[str, pa.Schema] = {
     "agent_outcomes": AGENT_OUTCOMES,
+    "configurations": CONFIGURATIONS,
     "epochs": EPOCHS,
     "decisions": DECISIONS,
     "receipts": RECEIPTS,
@@ -164,6 +166,7 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
 }
 
 ENGINE_KEYS: dict[str, tuple[str, ...]] = {
+    "configurations": ("config_digest",),
     "epochs": ("epoch_id",),
     "decisions": ("decision_id",),
     "inbound_events": ("vendor", "event_id"),

@@ -38,6 +38,9 @@ ENGINE = {
     "agent_outcomes": Room(
         "agent x event, from the agent files as they are now", "build", "dbt, for the rewards"
     ),
+    "configurations": Room(
+        "configuration that a date was decided under, by its digest", "decide", "plan"
+    ),
     "epochs": Room(
         "date decided for; one more for its rest when profiles or configuration changed meanwhile",
         "decide",
@@ -64,6 +67,8 @@ ENGINE = {
 
 NOTES = {
     "agent_outcomes.per": "`event` or `dollar`",
+    "configurations.since": "the first moment decided as of under it",
+    "configurations.content": "JSON of project, agents and creatives, without salt and addresses",
     "epochs.slot": "the UTC date, `2026-03-02`",
     "epochs.as_of": "the moment decided as of",
     "epochs.profile_build": "names the build of the profiles",
@@ -153,7 +158,7 @@ CONFIRMED = (
 CLI_HEAD = f"""{MADE}
 # Command line
 
-Exit codes: 0 done · 1 failed, the message says what was and was not done · 2 wrong usage or configuration, nothing was changed · 3 done, but some records were rejected or their fate is unknown.
+Exit codes: 0 done · 1 failed, the message says what was and was not done · 2 wrong usage or configuration, nothing was changed · 3 done, but some records were rejected or their fate is unknown · 4 `plan --exit-code` found changes.
 """  # noqa: E501
 
 

@@ -1,0 +1,82 @@
+"""What was written differently, field by field, by the names things have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from decision_engine.load import rules_of
+from decision_engine.workspace import Workspace
+
+HIDDEN = "project.salt"
+"""Its value is nobody's business."""
+
+_NAMES = ("name", "creative", "incentive", "column", "event")
+"""What tells the entries of a list apart."""
+
+
+class Edit(NamedTuple):
+    """`before` and `after` as JSON; empty where there was or is nothing."""
+
+    path: str
+    before: str
+    after: str
+
+
+def edits(before: Workspace, after: Workspace) -> tuple[Edit, ...]:
+    """The fields that differ, in the order of their paths; a new agent or creative is one edit."""
+    old, new = _fields(before), _fields(after)
+    if not before.agents:  # nothing was in force: the agents say it all
+        old, new = {}, {path: text for path, text in new.items() if path.startswith("agents.")}
+    found = (Edit(path, old.get(path, ""), new.get(path, "")) for path in sorted({*old, *new}))
+    different = [edit for edit in found if edit.before != edit.after]
+    return tuple(_hidden(edit) for edit in _whole(different, before, after))
+
+
+def _whole(found: list[Edit], before: Workspace, after: Workspace) -> Iterator[Edit]:
+    """The edits, those of something that came or went as a whole drawn together."""
+    news = {
+        f"{kind}.{name}."
+        for kind in ("agents", "creatives")
+        for name in getattr(before, kind).keys() ^ getattr(after, kind).keys()
+    }
+    told = set()
+    for edit in found:
+        whole = next((prefix for prefix in news if edit.path.startswith(prefix)), None)
+        if whole is None:
+            yield edit
+        elif whole not in told:
+            told.add(whole)
+            yield Edit(whole[:-1], "there" if edit.before else "", "there" if edit.after else "")
+
+
+def _hidden(edit: Edit) -> Edit:
+    return Edit(edit.path, "…", "another one") if edit.path == HIDDEN else edit
+
+
+def _fields(workspace: Workspace) -> dict[str, str]:
+    """Path to value of every field that has one of its own."""
+    rules = rules_of(workspace.project, workspace.agents, workspace.creatives)
+    return dict(_walk("", msgspec.to_builtins(rules)))
+
+
+def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _walk(f"{path}.{name}" if path else str(name), inner)
+    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+        for i, inner in enumerate(value):
+            yield from _walk(f"{path}[{_label(inner, value) or i}]", inner)
+    elif value is not None:
+        yield path, msgspec.json.encode(value).decode()
+
+
+def _label(entry: Any, among: Any) -> str:
+    """The name of a list's entry, if it has one that no other has."""
+    for name in _NAMES:
+        if isinstance(entry, Mapping) and isinstance(entry.get(name), str):
+            same = [e for e in among if isinstance(e, Mapping) and e.get(name) == entry[name]]
+            return entry[name] if len(same) == 1 else ""
+    return ""
