@@ -415,6 +415,8 @@ def plan(
     \b
     Example:  nextmove plan --against origin/main --html plan.html
     """
+    import msgspec
+
     from decision_engine.plan.compare import plan as compare
     from decision_engine.plan.page import page
     from decision_engine.plan.report import render
