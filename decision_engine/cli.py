@@ -280,7 +280,7 @@ def run(folder: Path, as_of: datetime, quick: bool, dry_run: bool, as_json: bool
 )
 @click.option("--webhooks", help="Base URL of the receiver that engagement is posted to.")
 def sandbox(port: int, directory: Path, webhooks: str | None) -> None:
-    """Local servers that speak the documented APIs of Braze, Iterable and HubSpot.
+    """Local servers that speak the documented APIs of the vendors we deliver to.
 
     They imitate public documentation, limits and failures included; they are not the vendors.
 

@@ -137,13 +137,16 @@ def _aborted(request: Request) -> Request | None:
 
 def _rows(body: bytes) -> list[dict[str, str]]:
     """The rows of a table of results; none for what is not one."""
-    if not _is_table(body):
-        return []
-    return list(csv.DictReader(io.StringIO(body.decode("utf-8", "replace"))))
+    return _table_of(body) or []
 
 
-def _is_table(body: bytes) -> bool:
-    return body.lstrip().startswith((b'"sf__Id"', b"sf__Id"))
+def _table_of(body: bytes) -> list[dict[str, str]] | None:
+    """The rows; None unless the table is whole, for a key that is cut off is another row's key."""
+    if not body.lstrip().startswith((b'"sf__Id"', b"sf__Id")) or not body.endswith(b"\n"):
+        return None
+    rows = list(csv.DictReader(io.StringIO(body.decode("utf-8", "replace"), newline="")))
+    is_whole = all(None not in row and None not in row.values() for row in rows)
+    return rows if is_whole else None
 
 
 def verdicts(request: Request, reply: Reply) -> list[Receipt]:
@@ -152,8 +155,10 @@ def verdicts(request: Request, reply: Reply) -> list[Receipt]:
     if memory["step"] in ("create", "upload", "close", "abort"):
         return _never_begun(request, reply)
     written = {row.get(memory["key"], ""): row for row in memory.get("written", ())}
-    is_whole = memory["step"] == "failed" and 200 <= reply.status < 300 and _is_table(reply.body)
-    failed = {row.get(memory["key"], ""): row for row in _rows(reply.body)} if is_whole else {}
+    is_answered = memory["step"] == "failed" and 200 <= reply.status < 300
+    table = _table_of(reply.body) if is_answered else None
+    is_whole = table is not None
+    failed = {row.get(memory["key"], ""): row for row in table or ()}
     return [
         _verdict(record, key, written, failed, is_whole, reply)
         for record, key in zip(request.records, memory["keys"], strict=True)

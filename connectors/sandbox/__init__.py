@@ -1,4 +1,4 @@
-"""A local stand-in for the vendors: Braze, Iterable and HubSpot on one real socket.
+"""A local stand-in for the vendors, and for a receiver of webhooks, on one real socket.
 
 It imitates the behaviour the vendors document publicly: authentication, request shapes,
 size limits, rate-limit windows, partial failures, webhooks. It was written from those
@@ -7,7 +7,8 @@ answer here is a plain guess and says so in a comment. It shares no code with
 `connectors.destinations`: what one side misreads, the other side shows.
 
 Start it with `python -m connectors.sandbox --port 0 --dir DIR --webhooks URL`. Vendors are
-mounted at `/braze`, `/iterable` and `/hubspot`; `/_sandbox` is for whoever drives it:
+mounted at `/braze`, `/iterable`, `/hubspot`, `/salesforce`, `/slack` and `/webhook`;
+`/_sandbox` is for whoever drives it:
 
 - `GET  /_sandbox/health`
 - `GET  /_sandbox/ledger?vendor=&after=N`: every accepted effect in order, from the one after

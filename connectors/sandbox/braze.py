@@ -1,4 +1,4 @@
-"""Braze as documented: `/users/track` and `/campaigns/trigger/send`."""
+"""Braze as documented: `/users/track`, API-triggered campaigns and Canvases."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from connectors.sandbox.braze_people import more_endpoints
 from connectors.sandbox.ledger import Entry
 from connectors.sandbox.limits import Limit, Pool, Usage
 from connectors.sandbox.state import State
-from connectors.sandbox.vendor import Answer, Endpoint, answer
+from connectors.sandbox.vendor import Answer, Endpoint, answer, carries
 
 NAME = "braze"
 TRACK = Limit("track", 3_000, 3)
@@ -45,7 +47,13 @@ class Braze:
         messages = Pool([MESSAGES], limit_divisor)
         self.endpoints: Mapping[str, Endpoint] = {
             "/users/track": Endpoint(self._track, track, MAX_BODY),
-            "/campaigns/trigger/send": Endpoint(self._trigger, messages, MAX_BODY),
+            "/campaigns/trigger/send": Endpoint(
+                partial(self._trigger, "campaign_id", "trigger_properties"), messages, MAX_BODY
+            ),
+            "/canvas/trigger/send": Endpoint(
+                partial(self._trigger, "canvas_id", "canvas_entry_properties"), messages, MAX_BODY
+            ),
+            **more_endpoints(state, limit_divisor),
         }
         self.errors: Mapping[str, Answer] = {
             "unauthorized": answer(401, {"message": "Invalid API Key"}),
@@ -55,12 +63,14 @@ class Braze:
             "server_error": answer(500, {"message": "Internal Server Error"}),
         }
 
-    def credentials(self) -> tuple[str, str]:
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
         """Bearer token."""
-        return "authorization", f"Bearer {self._key}"
+        return carries(headers, "authorization", f"Bearer {self._key}")
 
     def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:
         """Limit, remaining calls, and the epoch second at which the window starts anew."""
+        if not usages:  # nothing is said where there is no limit
+            return {}
         usage = usages[0]
         return {
             "x-ratelimit-limit": str(usage.limit.calls),
@@ -108,36 +118,41 @@ class Braze:
     def _id_of(self, email: str) -> str:
         return self._state.accounts[NAME].ids_by_email.get(email, email)
 
-    def _trigger(self, payload: Any) -> Answer:
-        error = _trigger_error(payload)
+    def _trigger(self, id_name: str, properties: str, payload: Any) -> Answer:
+        error = _trigger_error(payload, id_name, properties)
         if error:
             return answer(400, {"message": error})
         dispatch_id = uuid.uuid4().hex
-        faults = [self._trigger_one(payload, r, dispatch_id) for r in payload["recipients"]]
+        shared = payload.get(properties) or {}
+        campaign = payload[id_name]
+        faults = [
+            self._trigger_one(campaign, properties, shared, r, dispatch_id)
+            for r in payload["recipients"]
+        ]
         errors = _row_errors("recipients", faults)
         if "" not in faults:
             return answer(400, {"message": "No valid recipients", "errors": errors})
         reply = {"dispatch_id": dispatch_id, "message": "success"}
         return answer(201, {**reply, **({"errors": errors} if errors else {})})
 
-    def _trigger_one(self, payload: Any, recipient: Any, dispatch_id: str) -> str:
-        error = _recipient_error(recipient)
+    def _trigger_one(
+        self, campaign: str, properties: str, shared: Any, recipient: Any, dispatch_id: str
+    ) -> str:
+        error = _recipient_error(recipient, properties)
         if error:
             return error
         if self._state.refuses(NAME):
             return "recipient refused"
-        shared = payload.get("trigger_properties") or {}
-        properties = {**shared, **(recipient.get("trigger_properties") or {})}
-        channel = payload["campaign_id"].partition("-")[0]
+        channel = campaign.partition("-")[0]
         self._state.send(
             Entry(
                 vendor=NAME,
                 kind="message",
                 external_id=recipient["external_user_id"],
                 channel=channel if channel in CHANNELS else "email",
-                campaign_id=payload["campaign_id"],
+                campaign_id=campaign,
                 dispatch_id=dispatch_id,
-                properties=properties,
+                properties={**shared, **(recipient.get(properties) or {})},
             )
         )
         return ""
@@ -216,30 +231,30 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _trigger_error(payload: Any) -> str:
+def _trigger_error(payload: Any, id_name: str, properties: str) -> str:
     """Why a whole send call is refused; empty when it is not."""
     if not isinstance(payload, dict):
         return "The request body must be an object"
-    if not isinstance(payload.get("campaign_id"), str) or not payload["campaign_id"]:
-        return "'campaign_id' is required"
+    if not isinstance(payload.get(id_name), str) or not payload[id_name]:
+        return f"'{id_name}' is required"
     recipients = payload.get("recipients")
     if not isinstance(recipients, list) or not recipients:
         return "'recipients' is required"
     if len(recipients) > MAX_RECIPIENTS:
         return f"At most {MAX_RECIPIENTS} 'recipients' may be given"
-    if not isinstance(payload.get("trigger_properties", {}), dict):
-        return "'trigger_properties' must be an object"
+    if not isinstance(payload.get(properties, {}), dict):
+        return f"'{properties}' must be an object"
     return ""
 
 
-def _recipient_error(recipient: Any) -> str:
+def _recipient_error(recipient: Any, properties: str) -> str:
     if not isinstance(recipient, dict):
         return "object expected"
     external_id = recipient.get("external_user_id")
     if not isinstance(external_id, str) or not external_id:
         return "'external_user_id' is required"
-    if not isinstance(recipient.get("trigger_properties", {}), dict):
-        return "'trigger_properties' must be an object"
+    if not isinstance(recipient.get(properties, {}), dict):
+        return f"'{properties}' must be an object"
     return ""
 
 

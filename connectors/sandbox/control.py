@@ -18,10 +18,13 @@ from connectors.sandbox import webhooks
 from connectors.sandbox.braze import Braze
 from connectors.sandbox.hubspot import HubSpot
 from connectors.sandbox.iterable import Iterable
+from connectors.sandbox.salesforce import Salesforce
+from connectors.sandbox.slack import Slack
 from connectors.sandbox.state import State
 from connectors.sandbox.vendor import VendorApp
+from connectors.sandbox.webhook import Webhook
 
-VENDORS = ("braze", "iterable", "hubspot")
+VENDORS = ("braze", "iterable", "hubspot", "salesforce", "slack", "webhook")
 WEBHOOK_VENDORS = ("braze", "iterable")
 
 
@@ -69,6 +72,9 @@ def create_app(state: State, settings: Settings) -> Starlette:
         Braze(state, settings.keys["braze"], settings.limit_divisor),
         Iterable(state, settings.keys["iterable"], settings.limit_divisor),
         HubSpot(state, settings.keys["hubspot"], settings.limit_divisor),
+        Salesforce(state, settings.keys["salesforce"], settings.limit_divisor),
+        Slack(state, settings.keys["slack"], settings.limit_divisor),
+        Webhook(state, settings.keys["webhook"], settings.limit_divisor),
     )
 
     @asynccontextmanager

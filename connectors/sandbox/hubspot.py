@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from connectors.sandbox.hubspot_activities import more_endpoints
 from connectors.sandbox.ledger import Entry
 from connectors.sandbox.limits import Limit, Pool, Usage
 from connectors.sandbox.state import State, iso
-from connectors.sandbox.vendor import Answer, Endpoint, answer
+from connectors.sandbox.vendor import Answer, Endpoint, answer, carries
 
 NAME = "hubspot"
 TEN_SECONDS = Limit("TEN_SECONDLY_ROLLING", 190, 10, is_rolling=True)  # Professional
@@ -32,7 +33,8 @@ class HubSpot:
         self._key = key
         pool = Pool([TEN_SECONDS, DAILY], limit_divisor)
         self.endpoints: Mapping[str, Endpoint] = {
-            "/crm/v3/objects/contacts/batch/upsert": Endpoint(self._upsert, pool, MAX_BODY)
+            "/crm/v3/objects/contacts/batch/upsert": Endpoint(self._upsert, pool, MAX_BODY),
+            **more_endpoints(state, pool),
         }
         self.errors: Mapping[str, Answer] = {
             "unauthorized": _error(401, "Authentication credentials not found.",
@@ -43,9 +45,9 @@ class HubSpot:
             "server_error": _error(500, "internal error"),
         }  # fmt: skip
 
-    def credentials(self) -> tuple[str, str]:
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
         """Bearer token."""
-        return "authorization", f"Bearer {self._key}"
+        return carries(headers, "authorization", f"Bearer {self._key}")
 
     def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:
         """The rolling window's and the day's limits and what is left of them."""

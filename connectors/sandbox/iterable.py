@@ -6,10 +6,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from connectors.sandbox.iterable_people import more_endpoints
 from connectors.sandbox.ledger import Entry
 from connectors.sandbox.limits import Limit, Pool, Usage
 from connectors.sandbox.state import State
-from connectors.sandbox.vendor import Answer, Endpoint, answer
+from connectors.sandbox.vendor import Answer, Endpoint, answer, carries
 
 NAME = "iterable"
 BULK_UPDATE = Limit("users/bulkUpdate", 5, 1)
@@ -51,8 +52,9 @@ class Iterable:
                 f"/api/{channel}/target": Endpoint(
                     functools.partial(self._target, channel), unlimited, MAX_BODY
                 )
-                for channel in ("email", "push", "sms")
+                for channel in ("email", "push", "sms", "inApp", "whatsApp")
             },
+            **more_endpoints(state, limit_divisor),
         }
         self.errors: Mapping[str, Answer] = {
             "unauthorized": _error(401, "BadApiKey", "Invalid API key"),
@@ -62,9 +64,9 @@ class Iterable:
             "server_error": _error(500, "GenericError", "An unexpected error occurred"),
         }
 
-    def credentials(self) -> tuple[str, str]:
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
         """Api-Key header."""
-        return "api-key", self._key
+        return carries(headers, "api-key", self._key)
 
     def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:  # noqa: ARG002
         """None are documented."""

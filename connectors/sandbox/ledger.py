@@ -14,8 +14,10 @@ class Entry(msgspec.Struct, kw_only=True):
     """One accepted effect.
 
     `kind`: profile, contact, event, message, undeliverable (accepted by the API, reaches
-    nobody; see `reason`) or unsubscribe. `dispatch_id` is Braze's id of one send call;
-    `message_id` is unique per person and message, or the caller's event id.
+    nobody; see `reason`) or unsubscribe; alias, identify, merge, deletion, subscription, item,
+    item_deletion, subscribe (to a list), note, task, association.
+    `dispatch_id` is Braze's id of one send call; `message_id` is unique per person and message,
+    or the caller's event id.
     `properties` is what the caller sent; `metadata` the part of it that Iterable gives back
     in webhooks. `at` is ISO-8601 UTC.
     """

@@ -103,6 +103,8 @@ class State:
         elif entry.kind == "message":
             account.messages[entry.message_id] = entry
             account.received.add((entry.campaign_id, entry.external_id))
+        elif entry.kind == "deletion":
+            account.profiles.pop(entry.external_id, None)
         elif entry.kind == "event":
             account.events.add(entry.message_id)
         elif entry.kind == "unsubscribe":

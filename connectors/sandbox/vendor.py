@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -30,16 +31,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One POST endpoint: payload to answer, its rate-limit pool and its largest body in bytes."""
+    """One endpoint: payload to answer, its rate-limit pool and its largest body in bytes.
 
-    handle: Callable[[Any], Answer]
+    `handle` gets what stands for the braces of its path after the payload. The payload of a raw
+    endpoint is the body's bytes; without a body it is None.
+    """
+
+    handle: Callable[..., Answer]
     pool: Pool
     max_body: int
+    is_raw: bool = False
 
 
 class Vendor(Protocol):
     """One imitated vendor.
 
+    `endpoints` are by method and path, "PUT /catalogs/{name}/items"; a path alone is a POST.
     `errors` has the answers that do not depend on the payload: unauthorized, not_found,
     too_large, bad_json, server_error.
     """
@@ -48,8 +55,8 @@ class Vendor(Protocol):
     endpoints: Mapping[str, Endpoint]
     errors: Mapping[str, Answer]
 
-    def credentials(self) -> tuple[str, str]:
-        """The header that authenticates a call (lower case) and its only right value."""
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether the call is allowed to be made. Header names are lower case."""
         ...
 
     def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:
@@ -66,6 +73,11 @@ def answer(status: int, payload: Any) -> Answer:
     return Answer(status, msgspec.json.encode(payload))
 
 
+def carries(headers: Mapping[str, str], name: str, value: str) -> bool:
+    """Whether a header has its only right value."""
+    return hmac.compare_digest(headers.get(name, "").encode(), value.encode())
+
+
 class VendorApp:
     """One vendor as an ASGI app: authenticate, misbehave if told to, count, handle, answer.
 
@@ -76,11 +88,12 @@ class VendorApp:
         self._vendor = vendor
         self._state = state
         self._prefix = f"/{vendor.name}"
+        self._routes = [(_route(key), endpoint) for key, endpoint in vendor.endpoints.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         path = scope["path"].removeprefix(self._prefix)
-        endpoint = self._vendor.endpoints.get(path) if scope["method"] == "POST" else None
+        endpoint = self._endpoint(f"{scope['method']} {path}")
         body = await _body(receive, endpoint.max_body if endpoint else 0)
         refusal = self._refusal(scope, endpoint, body)
         if refusal or endpoint is None or body is None:
@@ -98,12 +111,18 @@ class VendorApp:
         else:
             await _send(send, reply)
 
+    def _endpoint(self, call: str) -> Endpoint | None:
+        for route, endpoint in self._routes:
+            found = route.fullmatch(call)
+            if found:
+                return replace(endpoint, handle=_with(endpoint.handle, found.groups()))
+        return None
+
     def _refusal(
         self, scope: Scope, endpoint: Endpoint | None, body: bytes | None
     ) -> Answer | None:
-        name, value = self._vendor.credentials()
-        given = next((v for k, v in scope["headers"] if k == name.encode()), b"")
-        if not hmac.compare_digest(given, value.encode()):
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+        if not self._vendor.is_authentic(headers, body or b""):
             return self._vendor.errors["unauthorized"]
         if endpoint is None:
             return self._vendor.errors["not_found"]
@@ -126,13 +145,23 @@ class VendorApp:
 
     def _accept(self, endpoint: Endpoint, body: bytes) -> Answer:
         try:
-            payload = msgspec.json.decode(body)
+            payload = body if endpoint.is_raw else msgspec.json.decode(body) if body else None
         except msgspec.DecodeError:
             return self._vendor.errors["bad_json"]
         try:
             return endpoint.handle(payload)
         finally:
             self._state.ledger.flush()
+
+
+def _route(key: str) -> re.Pattern[str]:
+    call = key if " " in key else f"POST {key}"
+    parts = re.split(r"\{\w+\}", call)
+    return re.compile("([^/]+)".join(map(re.escape, parts)))
+
+
+def _with(handle: Callable[..., Answer], found: Sequence[str]) -> Callable[[Any], Answer]:
+    return lambda payload: handle(payload, *found)
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:
