@@ -24,9 +24,10 @@ from decision_engine.epochs import AgentInEpoch, in_epoch, read_state
 from decision_engine.errors import MissingColumnError
 from decision_engine.evaluate import Estimate, Log, compare
 from decision_engine.features import feature_names
-from decision_engine.guardrails import Scene, judge
+from decision_engine.guardrails import judge
 from decision_engine.plan.sides import Side
 from decision_engine.reward_model import cross_fit, folds_of
+from decision_engine.scene import Scene
 from decision_engine.state import PolicyState
 from decision_engine.training import REWARDS
 from decision_engine.types import Contexts, Epoch, Floats, Reason, column_of
