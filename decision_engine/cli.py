@@ -469,6 +469,33 @@ def replay(decision_ids: tuple[str, ...], folder: Path, sample: int, as_json: bo
             sys.exit(1)
 
 
+@main.command()
+@click.argument("who")
+@PROJECT
+@DRY_RUN
+@click.option("--yes", is_flag=True, help="Do not ask; it cannot be undone.")
+@JSON
+def erase(who: str, folder: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Take a person out of what was learned, and out of every table of the engine.
+
+    WHO is a customer_id, or an identifier as kind:value. The sums that policies have learned are
+    proven to be those of everybody else before anything is written. Raw tables are yours to erase.
+
+    \b
+    Example:  nextmove erase user_id:4711 --dry-run
+    """
+    from decision_engine.erase import erase as take_out
+    from decision_engine.erase import totals_of
+
+    with reported_errors():
+        workspace = open_workspace(folder)
+        if not dry_run and not yes:
+            click.confirm("Erase this person? It cannot be undone.", abort=True, err=True)
+        result = take_out(workspace, who, dry_run=dry_run)
+    title = "what would be erased; nothing was changed" if dry_run else "erased"
+    emit(result, as_json, lambda r: totals_table(title, totals_of(r)))
+
+
 main.add_command(syncs)
 
 if __name__ == "__main__":

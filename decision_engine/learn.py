@@ -184,8 +184,20 @@ def subtract(state: PolicyState, rows: Rewards, actions: tuple[str, ...]) -> Pol
     into = [actions.index(a) if a in actions else -1 for a in state.actions]
     return replace(
         state,
-        closed=state.closed - found.closed.take(into),
-        open=state.open - found.open.take(into),
+        closed=_without(state.closed, found.closed.take(into)),
+        open=_without(state.open, found.open.take(into)),
+    )
+
+
+def _without(sums: Sums, gone: Sums) -> Sums:
+    """The difference; an action of which nothing is left has exactly nothing."""
+    left = sums - gone
+    is_left = left.count > 0
+    return Sums(
+        left.count,
+        left.square * is_left,
+        left.gram * is_left[:, None, None],
+        left.moment * is_left[:, None],
     )
 
 

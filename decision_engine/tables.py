@@ -124,6 +124,27 @@ POLICY_STATES = pa.schema(
         "is_current": _BOOL,
     }
 )
+LEARNED_REWARDS = pa.schema(
+    {
+        "decision_id": _TEXT,
+        "agent": _TEXT,
+        "reward": _FLOAT,
+        "weight": _FLOAT,
+        "is_closed": _BOOL,
+    }
+)
+ERASURES = pa.schema(
+    {
+        "person": _TEXT,
+        "erased_at": _TIME,
+        "agent": _TEXT,
+        "version_before": _TEXT,
+        "version_after": _TEXT,
+        "decisions": _BIG,
+        "difference": _FLOAT,
+        "deleted": _TEXT,
+    }
+)
 SYNC_RUNS = pa.schema(
     {
         "run_id": _TEXT,
@@ -159,6 +180,8 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "inbound_events": INBOUND_EVENTS,
     "tracked_events": TRACKED_EVENTS,
     "policy_states": POLICY_STATES,
+    "learned_rewards": LEARNED_REWARDS,
+    "erasures": ERASURES,
     "loaded_segments": LOADED_SEGMENTS,
     "journal_position": JOURNAL_POSITION,
     "runs": RUNS,
@@ -172,6 +195,7 @@ ENGINE_KEYS: dict[str, tuple[str, ...]] = {
     "inbound_events": ("vendor", "event_id"),
     "tracked_events": ("message_id",),
     "policy_states": ("agent", "version"),
+    "learned_rewards": ("decision_id",),
     "loaded_segments": ("segment",),
     "runs": ("slot", "step"),
     "sync_runs": ("run_id",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from decision_engine.features import feature_names
 from decision_engine.learn import Rewards, buckets, learn
 from decision_engine.policies import kind_of, shared_units
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
-from decision_engine.tables import POLICY_STATES
+from decision_engine.tables import LEARNED_REWARDS, POLICY_STATES
 from decision_engine.workspace import Workspace
 
 REWARDS = "fct_decision_rewards"
@@ -63,9 +63,10 @@ def learn_agent(
     if previous is not None and previous.as_of >= seconds:
         return summary(previous, "learned already")
     features = feature_names(agent.context)
+    learned: list[pa.Table] = []
     new = learn(
         previous,
-        rewards_of(workspace, warehouse, name, catalog.keys, features, previous),
+        rewards_of(workspace, warehouse, name, catalog.keys, features, previous, learned),
         agent=name,
         policy=kind_of(agent.policy),
         actions=catalog.keys,
@@ -79,7 +80,7 @@ def learn_agent(
     if new.as_of == before.as_of:
         return summary(before, "too little evidence yet; the state stays")
     if not dry_run:
-        store(workspace, warehouse, new, as_of, outcomes)
+        store(workspace, warehouse, new, as_of, outcomes, learned, is_anew=previous is None)
     return summary(new, remark(new))
 
 
@@ -142,8 +143,12 @@ def rewards_of(
     actions: tuple[str, ...],
     features: tuple[str, ...],
     previous: PolicyState | None,
+    learned: list[pa.Table],
 ) -> Iterator[Rewards]:
-    """Decisions that closed since the previous state, and all open ones, in batches."""
+    """Decisions that closed since the previous state, and all open ones, in batches.
+
+    What is learned from each of them is put into `learned` too, as rows of `learned_rewards`.
+    """
     since = _EPOCH + timedelta(seconds=previous.as_of if previous else 0.0)
     index = {key: i for i, key in enumerate(actions)}
     known_actions = pa.array(actions)
@@ -160,7 +165,9 @@ def rewards_of(
             pc.is_in(batch["action"], known_actions), pc.is_in(batch["epoch_id"], epochs)
         )
         if pc.any(usable).as_py():
-            yield _rewards(batch.filter(usable), index)
+            rows = _rewards(batch.filter(usable), index)
+            learned.append(_learned(agent, batch.filter(usable)["decision_id"], rows))
+            yield rows
 
 
 def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
@@ -181,14 +188,47 @@ def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:
     )
 
 
+def _learned(agent: str, decision_ids: pa.Array, rows: Rewards) -> pa.Table:
+    columns = [decision_ids, [agent] * len(rows), rows.reward, rows.weight, rows.is_closed]
+    return pa.Table.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, LEARNED_REWARDS, strict=True)],
+        schema=LEARNED_REWARDS,
+    )
+
+
 def store(
     workspace: Workspace,
     warehouse: Warehouse,
     state: PolicyState,
     as_of: datetime,
     outcomes: list[list[Any]],
+    learned: Sequence[pa.Table] = (),
+    *,
+    is_anew: bool = False,
 ) -> None:
-    """Write the new version and make it the current one, at once or not at all."""
+    """Write the new version and make it the current one, at once or not at all.
+
+    `learned` is what it was learned from beyond the version before, or from nothing (`is_anew`).
+    """
+    notes = workspace.engine("learned_rewards")
+    open_ones = "" if is_anew else " and not is_closed"
+    with warehouse.transaction():
+        warehouse.rows(f"delete from {notes} where agent = ?{open_ones}", [state.agent])
+        for table in learned:
+            warehouse.append(notes, table)
+        make_current(workspace, warehouse, state, as_of, outcomes)
+        failpoint.hit("learn.store.before_commit")
+    failpoint.hit("learn.store.after_commit")
+
+
+def make_current(
+    workspace: Workspace,
+    warehouse: Warehouse,
+    state: PolicyState,
+    as_of: datetime,
+    outcomes: list[list[Any]],
+) -> None:
+    """Write a version and make it the current one; to be called within a transaction."""
     table = workspace.engine("policy_states")
     row = {
         "agent": state.agent,
@@ -201,11 +241,8 @@ def store(
         "summary": json.dumps({**summary(state, remark(state)), "outcomes": outcomes}),
         "is_current": True,
     }
-    with warehouse.transaction():
-        warehouse.rows(f"update {table} set is_current = false where agent = ?", [state.agent])
-        failpoint.hit("learn.store.before_commit")
-        warehouse.append(table, pa.Table.from_pylist([row], schema=POLICY_STATES))
-    failpoint.hit("learn.store.after_commit")
+    warehouse.rows(f"update {table} set is_current = false where agent = ?", [state.agent])
+    warehouse.append(table, pa.Table.from_pylist([row], schema=POLICY_STATES))
 
 
 def summary(state: PolicyState, note: str) -> dict[str, Any]:

@@ -55,6 +55,10 @@ ENGINE = {
     "inbound_events": Room("webhook event, once (vendor, event_id)", "build", "dbt"),
     "tracked_events": Room("event of the tracking API, once (message_id)", "build", "dbt"),
     "policy_states": Room("agent x version", "learn, decide", "learn, decide, deliver, replay"),
+    "learned_rewards": Room(
+        "decision that the current policy states have learned from", "learn", "erase"
+    ),
+    "erasures": Room("erased person x agent that had learned from them", "erase", "auditors"),
     "loaded_segments": Room(
         "segment of the inbound log that has been loaded", "build", "build, deliver"
     ),
@@ -104,6 +108,11 @@ NOTES = {
     "policy_states.state": "npz with a JSON header, without pickles",
     "policy_states.is_current": "decisions are made with it; at first it is the prior",
     "policy_states.summary": "JSON: what `nextmove learn` says, and the outcomes it counted by",
+    "learned_rewards.weight": "1, or the share of an open reward that has usually arrived",
+    "erasures.person": "HMAC of the customer id under the project's salt",
+    "erasures.decisions": "how many were taken out of the agent's state",
+    "erasures.difference": "between the sums and those of everybody else made anew, relative",
+    "erasures.deleted": "JSON: rows deleted, by table",
     "runs.totals": "JSON: what the step did",
     "sync_runs.destination": "empty for messages: one run serves all destinations",
     "sync_runs.lane": "profile or send",

@@ -1,0 +1,288 @@
+"""Erase a person: from what was learned, exactly, and from every table of the engine.
+
+A policy state is sums over decisions, and `learned_rewards` says what each decision gave to
+them; so what one person gave can be taken out again, with the settings theta as they are. That
+nothing of it is left is proven before anything is written: the sums must be those of everybody
+else's decisions, made anew.
+
+Art. 17 GDPR. Raw tables and vendors are not ours to erase: the row in `suppressions` that the
+company writes takes the person off both with the next build and delivery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from connectors.base import Warehouse
+from decision_engine import keys
+from decision_engine.arrow import column_of_array, matrix_of
+from decision_engine.epochs import read_state
+from decision_engine.errors import StepError
+from decision_engine.learn import Rewards, buckets, fold, subtract
+from decision_engine.state import PolicyState, Sums
+from decision_engine.tables import ERASURES
+from decision_engine.training import make_current
+from decision_engine.workspace import Workspace
+
+PROVEN = 1e-9
+"""Largest difference, relative to the largest sum of its kind, that rounding explains."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """`ids` are customer ids, those merged into the present one too; `identifiers` by kind."""
+
+    ids: list[str]
+    identifiers: dict[str, list[str]]
+
+    def values(self, *kinds: str) -> list[str]:
+        """The identifiers of these kinds."""
+        return [value for kind in kinds for value in self.identifiers.get(kind, [])]
+
+
+def erase(workspace: Workspace, who: str, *, dry_run: bool = False) -> dict[str, Any]:
+    """Take a person out; `who` is a customer id, or an identifier such as `email:ann@example.com`.
+
+    All of it happens in one transaction, or nothing does. Returns the decisions taken out of each
+    agent's state and the rows deleted from each table. StepError when nobody is known by `who`,
+    or when a state cannot be proven to be free of the person.
+    """
+    with ExitStack() as stack:
+        for step in ("build", "learn", "decide"):
+            stack.enter_context(workspace.alone(step))
+        warehouse = stack.enter_context(workspace.warehouse())
+        person = _person(workspace, warehouse, who)
+        proofs = [
+            proof
+            for agent in _agents(workspace, warehouse)
+            if (proof := _unlearn(workspace, warehouse, agent, person.ids)) is not None
+        ]
+        if dry_run:
+            deleted = {t: _count(workspace, warehouse, t, *w) for t, w in _rows_of(person).items()}
+        else:
+            with warehouse.transaction():
+                deleted = _write(workspace, warehouse, person, proofs)
+    return {
+        "decisions": {p.before.agent: p.decisions for p in proofs},
+        "deleted": deleted,
+        "difference": max((p.difference for p in proofs), default=0.0),
+    }
+
+
+def totals_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What `erase` returns, for a table of two columns."""
+    return {
+        **{f"decisions taken out of {agent}": n for agent, n in result["decisions"].items()},
+        **{f"rows of {table}": n for table, n in result["deleted"].items()},
+        "difference from everybody else's sums": f"{result['difference']:.1e}",
+    }
+
+
+# ---- who ----
+
+
+def _person(workspace: Workspace, warehouse: Warehouse, who: str) -> Person:
+    identity = workspace.model("int_identity__map")
+    kind, colon, value = who.partition(":")
+    if colon:
+        found = warehouse.rows(
+            f"select customer_id from {identity}"
+            " where identifier_kind = ? and identifier_value = ?",
+            [kind, value],
+        )
+        ids = [str(row[0]) for row in found]
+    else:
+        ids = [who]
+    merged = warehouse.rows(
+        f"select old_customer_id from {workspace.model('int_identity__merges')}"
+        f" where {warehouse.among('customer_id')}",
+        [ids],
+    )
+    ids = list(dict.fromkeys([*ids, *(str(row[0]) for row in merged)]))
+    identifiers: dict[str, list[str]] = {}
+    for kind, value in warehouse.rows(
+        f"select identifier_kind, identifier_value from {identity}"
+        f" where {warehouse.among('customer_id')} order by 1, 2",
+        [ids],
+    ):
+        identifiers.setdefault(kind, []).append(value)
+    person = Person(ids, identifiers)
+    if not identifiers and not _count(workspace, warehouse, "decisions", "customer_id", ids):
+        raise StepError(
+            "nobody is known by that; give a customer_id, or an identifier as kind:value"
+            " (user_id, anonymous_id, email, phone), after `nextmove build`"
+        )
+    return person
+
+
+# ---- what was learned ----
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A state before and after; `difference` is how far the sums are from made anew."""
+
+    before: PolicyState
+    after: PolicyState
+    decisions: int
+    difference: float
+
+
+def _agents(workspace: Workspace, warehouse: Warehouse) -> list[str]:
+    table = workspace.engine("policy_states")
+    rows = warehouse.rows(f"select agent from {table} where is_current order by agent")
+    return [str(row[0]) for row in rows]
+
+
+def _unlearn(
+    workspace: Workspace, warehouse: Warehouse, agent: str, ids: Sequence[str]
+) -> Proof | None:
+    """The agent's state without the person; None when it has learned nothing from them."""
+    state = read_state(workspace, warehouse, agent)
+    if state is None:
+        return None
+    mine, others = [], []
+    for batch in warehouse.query(
+        "select d.decision_id, d.customer_id, d.action, d.x, d.decided_at,"
+        " l.reward, l.weight, l.is_closed"
+        f" from {workspace.engine('learned_rewards')} l join {workspace.engine('decisions')} d"
+        " using (decision_id) where l.agent = ? order by d.decision_id",
+        [agent],
+    ):
+        rows = _rewards(batch, state.actions)
+        is_mine = np.isin(batch["customer_id"].to_numpy(zero_copy_only=False), ids)
+        mine.append(rows.take(is_mine))
+        others.append(rows.take(~is_mine))
+    if not sum(map(len, mine)):
+        return None
+    k, d = len(state.actions), len(state.features)
+    after = state
+    for rows in mine:
+        after = subtract(after, rows, state.actions)
+    anew = fold(others, k, d, state.as_of, state.theta.half_life_days)
+    difference = max(_apart(after.closed, anew.closed), _apart(after.open, anew.open))
+    if not difference <= PROVEN:
+        raise StepError(
+            f"the state of {agent} is not the sum of the decisions that are in"
+            f" {workspace.engine('learned_rewards')} (they are {difference:.1e} apart), so it"
+            " cannot be proven that nothing of the person is left; delete the agent's rows of"
+            f" {workspace.engine('policy_states')}, run `nextmove learn`, then erase again"
+        )
+    return Proof(state, after, sum(map(len, mine)), difference)
+
+
+def _rewards(batch: pa.RecordBatch, actions: tuple[str, ...]) -> Rewards:
+    index = {key: i for i, key in enumerate(actions)}
+    return Rewards(
+        x=matrix_of(batch["x"]),
+        action=np.array([index[a] for a in batch["action"].to_pylist()], dtype=np.int64),
+        reward=batch["reward"].to_numpy(zero_copy_only=False),
+        weight=batch["weight"].to_numpy(zero_copy_only=False),
+        is_closed=batch["is_closed"].to_numpy(zero_copy_only=False).astype(bool),
+        bucket=buckets(batch["customer_id"].to_pylist()),
+        order=keys.keys_of(batch["decision_id"].to_pylist()),
+        decided_at=column_of_array(batch["decided_at"]).values,
+    )
+
+
+def _apart(one: Sums, other: Sums) -> float:
+    """The largest difference, relative to the largest sum of its kind."""
+    pairs = ((getattr(one, n), getattr(other, n)) for n in ("count", "square", "gram", "moment"))
+    return max(float(np.abs(a - b).max() / max(1.0, np.abs(b).max())) for a, b in pairs)
+
+
+# ---- what is deleted ----
+
+
+def _rows_of(person: Person) -> dict[str, tuple[str, list[str]]]:
+    """Table -> a column or a condition of one `?`, and the values it takes."""
+    of_user = [*person.ids, *person.values("user_id")]
+    return {
+        "learned_rewards": (
+            "decision_id in (select decision_id from {decisions} where {customer_id})",
+            person.ids,
+        ),
+        "receipts": ("customer_id", person.ids),
+        "decisions": ("customer_id", person.ids),
+        "inbound_events": ("external_id", of_user),
+        "inbound_events (by email)": ("email", person.values("email")),
+        "tracked_events": ("user_id", person.values("user_id")),
+        "tracked_events (by browser)": ("anonymous_id", person.values("anonymous_id")),
+        "tracked_events (by email)": ("email", person.values("email")),
+        "tracked_events (by phone)": ("phone", person.values("phone")),
+    }
+
+
+def _where(workspace: Workspace, warehouse: Warehouse, column: str) -> str:
+    if column.isidentifier():
+        return warehouse.among(column)
+    return column.format(
+        decisions=workspace.engine("decisions"), customer_id=warehouse.among("customer_id")
+    )
+
+
+def _count(
+    workspace: Workspace, warehouse: Warehouse, name: str, column: str, values: list[str]
+) -> int:
+    table = workspace.engine(name.partition(" ")[0])
+    where = _where(workspace, warehouse, column)
+    found = warehouse.rows(f"select count(*) from {table} where {where}", [values])
+    return int(found[0][0])
+
+
+def _write(
+    workspace: Workspace, warehouse: Warehouse, person: Person, proofs: Sequence[Proof]
+) -> dict[str, int]:
+    """States, deletions and the proof of both; within a transaction."""
+    states = workspace.engine("policy_states")
+    for proof in proofs:
+        as_of, summary = warehouse.rows(
+            f"select as_of, summary from {states} where agent = ? and is_current",
+            [proof.after.agent],
+        )[0]
+        outcomes = json.loads(summary).get("outcomes", [])
+        make_current(workspace, warehouse, proof.after, as_of, outcomes)
+    deleted = {}
+    for name, (column, values) in _rows_of(person).items():
+        deleted[name] = _count(workspace, warehouse, name, column, values)
+        table = workspace.engine(name.partition(" ")[0])
+        where = _where(workspace, warehouse, column)
+        warehouse.rows(f"delete from {table} where {where}", [values])
+    row = {
+        "person": _digest(workspace, person),
+        "erased_at": datetime.now(UTC).replace(tzinfo=None),
+        "decisions": 0,
+        "difference": 0.0,
+        "deleted": json.dumps(deleted),
+    }
+    learned = [
+        {
+            **row,
+            "agent": proof.before.agent,
+            "version_before": proof.before.version,
+            "version_after": proof.after.version,
+            "decisions": proof.decisions,
+            "difference": proof.difference,
+        }
+        for proof in proofs
+    ]
+    rows = pa.Table.from_pylist(learned or [row], schema=ERASURES)
+    warehouse.append(workspace.engine("erasures"), rows)
+    return deleted
+
+
+def _digest(workspace: Workspace, person: Person) -> str:
+    """Keyed, so that only who knows the salt and the id can tell whom the row is about."""
+    salt = workspace.project.salt.encode()
+    text = f"erased\x1f{person.ids[0]}".encode()
+    return hmac.new(salt, text, hashlib.sha256).hexdigest()

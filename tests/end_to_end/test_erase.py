@@ -1,0 +1,173 @@
+"""Erasing a person: as if they had never been learned from, and gone from every table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from connectors.framed import FramedLog
+from decision_engine.batch import decide_all
+from decision_engine.cli import main
+from decision_engine.epochs import read_state
+from decision_engine.erase import erase
+from decision_engine.errors import StepError
+from decision_engine.inbound import load_log
+from decision_engine.service.records import Event, Webhook, frame
+from decision_engine.state import PolicyState
+from decision_engine.training import learn_all
+from decision_engine.workspace import Workspace
+from tests.end_to_end.scenario import midnight
+from tests.end_to_end.test_attack_learning import AGENT, rewards_as_of
+
+AT = "2026-03-02T10:00:00"
+
+
+def lived(folder: Path, without: str = "") -> Workspace:
+    """Two dates decided and learned from twice, so that some decisions are closed and some open."""
+    workspace = Workspace.open(folder)
+    for day in (0, 2):
+        decide_all(workspace, midnight(day))
+        if without:
+            with workspace.warehouse() as warehouse:
+                warehouse.rows(
+                    f"delete from {workspace.engine('decisions')} where customer_id = ?", [without]
+                )
+        rewards_as_of(workspace, midnight(day + 2), 72)
+        learn_all(workspace, midnight(day + 2))
+    return workspace
+
+
+def state_of(workspace: Workspace) -> PolicyState:
+    with workspace.warehouse() as warehouse:
+        state = read_state(workspace, warehouse, AGENT)
+    assert state is not None
+    return state
+
+
+def somebody(workspace: Workspace) -> tuple[str, int]:
+    """The customer of whom the agent has learned most, and from how many decisions."""
+    with workspace.warehouse() as warehouse:
+        ((customer, n),) = warehouse.rows(
+            "select d.customer_id, count(*) as n"
+            f" from {workspace.engine('learned_rewards')} join {workspace.engine('decisions')} d"
+            " using (decision_id) where d.agent = ? group by 1 order by n desc, 1 limit 1",
+            [AGENT],
+        )
+    return str(customer), int(n)
+
+
+def rows(workspace: Workspace, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    with workspace.warehouse() as warehouse:
+        return warehouse.rows(sql, list(values))
+
+
+def test_the_state_is_the_one_that_never_knew_the_person(project: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(project, tmp_path / "other")
+    workspace = lived(project)
+    customer, n = somebody(workspace)
+    assert n > 1
+    before = state_of(workspace)
+    never = state_of(lived(other, without=customer))
+    # What they did comes to light later: it must not be taken out, for it was not learned.
+    with workspace.warehouse() as warehouse:
+        warehouse.rows(f"update {workspace.model('fct_decision_rewards')} set reward = 7")
+
+    result = erase(workspace, customer)
+
+    after = state_of(workspace)
+    assert result["decisions"][AGENT] == n
+    for part in ("closed", "open"):
+        for name in ("count", "square", "gram", "moment"):
+            left, wanted = (getattr(getattr(s, part), name) for s in (after, never))
+            np.testing.assert_allclose(left, wanted, rtol=1e-9, atol=1e-9, err_msg=name)
+    assert before.closed.count.sum() + before.open.count.sum() == (
+        after.closed.count.sum() + after.open.count.sum() + n
+    )
+    assert (after.theta.noise, after.as_of) == (before.theta.noise, before.as_of)
+    ((version, difference),) = rows(
+        workspace,
+        f"select version_after, difference from {workspace.engine('erasures')} where agent = ?",
+        AGENT,
+    )
+    assert version == after.version
+    assert difference <= 1e-9
+
+
+def test_every_table_is_rid_of_them_and_the_proof_does_not_name_them(project: Path) -> None:
+    workspace = lived(project)
+    ((customer, user),) = rows(
+        workspace,
+        "select customer_id, identifier_value from nextmove.int_identity__map"
+        f" join (select distinct customer_id from {workspace.engine('decisions')}) d"
+        " using (customer_id) where identifier_kind = 'user_id' order by 1 limit 1",
+    )
+    with FramedLog(workspace.inbound_log) as log:
+        log.append(
+            [
+                frame([Event("m1", "page", AT, AT, user_id=user), Event("m2", "page", AT, AT)]),
+                frame([webhook("w1", user), webhook("w2", "somebody else")]),
+            ]
+        )
+        log.sync()
+    load_log(workspace)
+
+    told = CliRunner().invoke(
+        main, ["erase", f"user_id:{user}", "--project", str(project), "--dry-run", "--json"]
+    )
+    assert told.exit_code == 0, told.output
+    found = erase(workspace, f"user_id:{user}")
+    assert json.loads(told.stdout) == found
+    assert found["deleted"]["tracked_events"] == found["deleted"]["inbound_events"] == 1
+
+    for table in ("decisions", "receipts"):
+        where = f"from {workspace.engine(table)} where customer_id = ?"
+        assert rows(workspace, f"select count(*) {where}", customer) == [(0,)]
+    assert rows(workspace, f"select message_id from {workspace.engine('tracked_events')}") == [
+        ("m2",)
+    ]
+    assert rows(workspace, f"select event_id from {workspace.engine('inbound_events')}") == [
+        ("w2",)
+    ]
+    proof = str(rows(workspace, f"select * from {workspace.engine('erasures')}"))
+    assert customer not in proof
+    assert user not in proof
+    assert erase(workspace, f"user_id:{user}")["decisions"] == {}
+
+
+def webhook(number: str, user: str) -> Webhook:
+    return Webhook(number, "braze", "open", user, None, "email", None, None, None, False, AT, AT)
+
+
+def test_a_state_that_cannot_be_proven_is_left_alone(project: Path) -> None:
+    workspace = lived(project)
+    customer, _ = somebody(workspace)
+    with workspace.warehouse() as warehouse:
+        warehouse.rows(
+            f"delete from {workspace.engine('learned_rewards')} where decision_id = ("
+            f" select min(decision_id) from {workspace.engine('decisions')}"
+            " where agent = ? and customer_id <> ?)",
+            [AGENT, customer],
+        )
+    before = state_of(workspace).version
+    with pytest.raises(StepError, match="cannot be proven"):
+        erase(workspace, customer)
+    assert state_of(workspace).version == before
+    assert somebody(workspace)[0] == customer
+
+
+@pytest.mark.parametrize("who", ["c_nobody", "email:nobody@example.com", "kind:x", ":"])
+def test_nobody(project: Path, who: str) -> None:
+    with pytest.raises(StepError, match="nobody is known by that"):
+        erase(Workspace.open(project), who)
+
+
+def test_it_asks_first(project: Path) -> None:
+    told = CliRunner().invoke(main, ["erase", "c_x", "--project", str(project)], input="n\n")
+    assert told.exit_code == 1
+    assert "cannot be undone" in told.output
