@@ -37,6 +37,7 @@ from decision_engine.types import (
     Reason,
     Reasons,
 )
+from decision_engine.waivers import waived_facts
 from decision_engine.workspace import Workspace
 
 
@@ -271,7 +272,10 @@ def candidates_of(
         x=audience.x,
         times=audience.times,
         p_agent=p_agent,
-        facts={c: contexts.columns[c] for c in agent.fact_columns},
+        facts={
+            **{c: contexts.columns[c] for c in agent.fact_columns},
+            **waived_facts(project, contexts.customer_ids),
+        },
     )
 
 

@@ -21,6 +21,7 @@ Variable = Annotated[
     str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$", description="name of an environment variable")
 ]
 Channel = Literal["email", "push", "sms"]
+Waivable = Literal["frequency_cap", "quiet_hours", "blackout"]
 PageClass = Literal["home", "category", "product", "cart", "checkout", "price", "help", "account"]
 
 
@@ -281,7 +282,11 @@ class Service(Frozen, frozen=True):
 
 
 class Project(Frozen, frozen=True):
-    """nextmove.yml."""
+    """nextmove.yml.
+
+    `waived` is the share of customers for whom your own caps, quiet hours or days of rest do not
+    hold, so that `nextmove evaluate` can measure what they cost; what the law says holds for all.
+    """
 
     project: Name
     salt: Annotated[str, Meta(min_length=16)]
@@ -294,6 +299,7 @@ class Project(Frozen, frozen=True):
     caps: tuple[Cap, ...] = ()
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
     blackouts: tuple[Blackout, ...] = ()
+    waived: dict[Waivable, Annotated[float, Meta(gt=0.0, le=0.1)]] = {}
     arbiter_explore: Share = 0.05
     service: Service | None = None
     alerts: Alerts | None = None

@@ -11,6 +11,7 @@ from decision_engine.drift import Drift, drift, scores_of
 from decision_engine.errors import StepError
 from decision_engine.evaluation_log import AgentLog, customers_of, read_log
 from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
+from decision_engine.prices import prices_of
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
 from decision_engine.training import REWARDS
@@ -44,7 +45,7 @@ class AgentEvaluation:
 
     `lifts` of the treatment against each other group, per customer and by intention to treat,
     adjusted for what was known at the customer's first decision. `effects` and `drifts` are
-    per decision, from the groups that choose at random.
+    per decision, from the groups that choose at random. `prices` are what waived guardrails cost.
     """
 
     decisions: int
@@ -56,6 +57,7 @@ class AgentEvaluation:
     effects: dict[str, Effect]
     drifts: dict[str, Drift]
     contamination: tuple[Contamination, ...]
+    prices: dict[str, Lift]
 
 
 def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
@@ -86,6 +88,7 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         effects=effects_of(found, random, fit),
         drifts=drifts_of(found, random, fit),
         contamination=contamination_of(workspace, warehouse, name),
+        prices=prices_of(workspace, warehouse, name),
     )
 
 

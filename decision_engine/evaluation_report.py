@@ -41,7 +41,7 @@ def _agent(found: AgentEvaluation) -> list[RenderableType]:
     elif found.effects:
         reason = next(iter(found.effects.values())).estimate.reason
         parts.append(Text(f"- What an action causes cannot be told yet: {reason}."))
-    return [*parts, *(Text(line) for line in drift_lines(found))]
+    return [*parts, *map(Text, price_lines(found)), *map(Text, drift_lines(found))]
 
 
 def _groups(found: AgentEvaluation) -> Table:
@@ -102,6 +102,21 @@ def _effects(found: AgentEvaluation) -> Table:
         shown = _bounds(Interval(e.value, e.low, e.high))
         table.add_row(name, shown if e.verdict == "estimated" else "-", number(effect.certain))
     return table
+
+
+def price_lines(found: AgentEvaluation) -> list[str]:
+    """What each waived guardrail costs, per customer whom it has ruled something out for."""
+    lines = []
+    for name, price in found.prices.items():
+        said = name.replace("_", " ")
+        if price.verdict == "refused":
+            lines.append(f"- What the {said} costs cannot be told yet: {price.reason}.")
+        else:
+            lines.append(
+                f"- The {said} costs {_bounds(price.always_valid)} of reward per customer it bites"
+                f" ({price.treatment.n:,} without it, {price.control.n:,} with it)."
+            )
+    return lines
 
 
 def drift_lines(found: AgentEvaluation) -> list[str]:

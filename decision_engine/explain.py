@@ -15,6 +15,7 @@ from decision_engine.config import Creative
 from decision_engine.guardrails import GUARDRAILS, REASON_NAMES
 from decision_engine.send_times import zone_of
 from decision_engine.types import NO_ACTION, Reason
+from decision_engine.waivers import FACT, names_of
 
 REASON_TEXT: Mapping[Reason, str] = {
     Reason.ELIGIBLE: "it is possible",
@@ -152,6 +153,7 @@ def _lines(case: _Case) -> Iterator[str]:
     yield f"Seen: {_listed(f'{k} {v}' for k, v in _seen(case).items())}."
     yield _possible_line(case)
     yield from _blocked_lines(case)
+    yield from _waived_lines(case)
     yield f"Why this one: {' '.join(_why(case))}"
     yield f"How sure: {_how_sure(case)}"
     yield f"Group: {_group(case)}"
@@ -203,6 +205,15 @@ def _blocked_lines(case: _Case) -> Iterator[str]:
         detail = _cap_detail(case) if reason is Reason.FREQUENCY_CAP else ""
         moves = "1 move" if len(rows) == 1 else f"{len(rows)} moves"
         yield f"Ruled out: {moves} ({_few(names)}), because {REASON_TEXT[reason]}{detail}."
+
+
+def _waived_lines(case: _Case) -> Iterator[str]:
+    names = names_of(case.record["facts"].get(FACT))
+    if names:
+        yield (
+            f"Not applied: {_listed(map(_words, names))}, to a small share of customers drawn by"
+            " lot, so that what it costs can be measured."
+        )
 
 
 def _cap_detail(case: _Case) -> str:

@@ -114,7 +114,8 @@ def frequency_caps(scene: Scene) -> Iterator[Ruling]:
     for cap in scene.project.caps:
         counted, known = scene.column(cap_column(cap))
         if cap.channel in scene.catalog.on:
-            yield ~(known & (counted < number(float(cap.max)))), scene.catalog.on[cap.channel]
+            used_up = ~(known & (counted < number(float(cap.max))))
+            yield scene.held_by("frequency_cap", used_up, known), scene.catalog.on[cap.channel]
     for channel, actions in scene.catalog.promotions_on.items():
         if channel in regulated():
             law, place = scene.law(channel)
@@ -220,10 +221,10 @@ def at_send(
 ) -> str | None:
     """Why one intended message may not leave at `now`; None when it may.
 
-    `intent` has channel, is_promotional, time_zone and expires_at (ISO, UTC); `fresh` is the
-    person's row of guardrail columns now, None when there is no such person any more. The
-    counters in `fresh` must not count this message. The same guardrails as `reasons`, but
-    for the action's own eligibility rule, which belongs to the decision; and the zone known
+    `intent` has customer_id, channel, is_promotional, time_zone and expires_at (ISO, UTC);
+    `fresh` is the person's row of guardrail columns now, None when there is no such person any
+    more. The counters in `fresh` must not count this message. The same guardrails as `reasons`,
+    but for the action's own eligibility rule, which belongs to the decision; and the zone known
     at decision time must agree as well.
     """
     if utc(now) >= utc(datetime.fromisoformat(intent["expires_at"])):
@@ -232,9 +233,10 @@ def at_send(
         return UNKNOWN_PERSON
     catalog = _intended(intent["channel"], bool(intent["is_promotional"]))
     epoch = Epoch("", "", now, "", "", kill_switch)
+    who = np.array([intent.get("customer_id", "")], dtype=object)
     for zone in dict.fromkeys((fresh.get("time_zone"), intent.get("time_zone"))):
         row = {name: column_of([value]) for name, value in fresh.items()}
-        contexts = Contexts(np.array([""], dtype=object), {**row, "time_zone": column_of([zone])})
+        contexts = Contexts(who, {**row, "time_zone": column_of([zone])})
         code = int(reasons(contexts, catalog, project, epoch)[0, 1])
         if code:
             return REASON_NAMES[code]

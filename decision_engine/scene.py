@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.config import Project
+from decision_engine.config import Project, Waivable
 from decision_engine.errors import MissingColumnError
 from decision_engine.legal_windows import Law, Place, law_at
 from decision_engine.send_times import SendTimes, send_times
 from decision_engine.types import Bools, Catalog, Column, Contexts, Epoch, Ints
+from decision_engine.waivers import is_waived
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,13 @@ class Scene:
         values, valid = self.column(name)
         false: Bools = ~values.astype(bool, copy=False) & valid
         return false
+
+    def held_by(self, guardrail: Waivable, people: Bools, known: Bools) -> Bools:
+        """Of these people (n,) those for whom the guardrail holds; where not `known`, for all."""
+        if guardrail not in self.project.waived:
+            return people
+        waived = is_waived(self.project, guardrail, self.contexts.customer_ids)
+        return people & ~(known & waived)
 
     def everybody(self, is_so: bool) -> Bools:
         """(n,) of the same answer."""

@@ -21,7 +21,9 @@ def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
     quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
     outside = (hour < number(quiet.start)) | (hour >= number(quiet.end))
-    yield from zip(outside, scene.catalog.at_hour.values(), strict=False)
+    slots = scene.catalog.at_hour.values()
+    for people, actions in zip(outside, slots, strict=False):
+        yield scene.held_by("quiet_hours", people, scene.times.zone_known), actions
 
 
 def legal_window(scene: Scene) -> Iterator[Ruling]:
@@ -41,4 +43,5 @@ def blackout(scene: Scene) -> Iterator[Ruling]:
         rests = (day >= first) & (day <= last)
         for channel, by_slot in scene.catalog.promotions_by_slot.items():
             if rest.channel in (None, channel):
-                yield from ((rests[slot], actions) for slot, actions in by_slot)
+                for slot, actions in by_slot:
+                    yield scene.held_by("blackout", rests[slot], scene.times.zone_known), actions

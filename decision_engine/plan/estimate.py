@@ -7,7 +7,6 @@ estimate is of decisions taken one at a time: what they change for later ones is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +24,13 @@ from decision_engine.errors import MissingColumnError
 from decision_engine.evaluate import Estimate, Log, compare
 from decision_engine.features import feature_names
 from decision_engine.guardrails import judge
+from decision_engine.logged import contexts_of_facts, daily_epochs
 from decision_engine.plan.sides import Side
 from decision_engine.reward_model import cross_fit, folds_of
 from decision_engine.scene import Scene
 from decision_engine.state import PolicyState
 from decision_engine.training import REWARDS
-from decision_engine.types import Contexts, Epoch, Floats, Reason, column_of
+from decision_engine.types import Contexts, Epoch, Floats, Reason
 from decision_engine.workspace import Workspace
 
 TREATMENT = "treatment"
@@ -134,7 +134,7 @@ def parts_of(workspace: Workspace, warehouse: Warehouse, pair: Pair) -> Iterator
     """The latest closed decisions with what both sides would have done, epoch by epoch."""
     log = _logged(workspace, warehouse, pair.name)
     features = [list(feature_names(agent.config.context)) for agent in pair.agents]
-    for epoch, plan in _epochs(workspace, warehouse, pair.name):
+    for epoch, plan in daily_epochs(workspace, warehouse, pair.name):
         rows = log.filter(pc.equal(log["epoch_id"], epoch.epoch_id)).combine_chunks()
         known = {action["key"] for action in plan["actions"]} <= set(pair.actions)
         if rows.num_rows and known and features == [plan["features"]] * 2:
@@ -147,7 +147,7 @@ def _part(pair: Pair, epoch: Epoch, state: PolicyState | None, rows: pa.Table) -
     action = np.array([index[key] for key in rows["action"].to_pylist()], dtype=np.int64)
     reward, propensity = (np.asarray(rows[c].to_numpy(), float) for c in ("reward", "p_action"))
     x = matrix_of(rows["x"].combine_chunks()).astype(np.float64).reshape(rows.num_rows, -1)
-    contexts = _contexts(rows)
+    contexts = contexts_of_facts(rows)
     before, after = (_chances(pair, i, epoch, state, contexts, x) for i in (0, 1))
     return Part(contexts.customer_ids, Log(action, reward, propensity), x, before, after)
 
@@ -170,14 +170,6 @@ def _chances(
     return out
 
 
-def _contexts(rows: pa.Table) -> Contexts:
-    """What the guardrails looked at, as it was logged."""
-    facts = [json.loads(text) for text in rows["facts"].to_pylist()]
-    names = dict.fromkeys(name for row in facts for name in row)
-    ids = np.array(rows["customer_id"].to_pylist(), dtype=object)
-    return Contexts(ids, {name: column_of([row.get(name) for row in facts]) for name in names})
-
-
 def _logged(workspace: Workspace, warehouse: Warehouse, agent: str) -> pa.Table:
     """The agent's latest closed decisions that were drawn, not fixed."""
     tables = [workspace.model(REWARDS), workspace.engine("decisions")]
@@ -196,17 +188,3 @@ def _logged(workspace: Workspace, warehouse: Warehouse, agent: str) -> pa.Table:
     if not sum(batch.num_rows for batch in batches):
         raise RefusedError("no decision is closed yet")
     return pa.Table.from_batches(batches)
-
-
-def _epochs(
-    workspace: Workspace, warehouse: Warehouse, agent: str
-) -> Iterator[tuple[Epoch, dict[str, Any]]]:
-    """Every epoch in which the agent decided, with its plan."""
-    rows = warehouse.rows(
-        "select epoch_id, slot, as_of, profile_build, config_digest, kill_switch, plan"
-        f" from {workspace.engine('epochs')} order by as_of, epoch_id"
-    )
-    for *fields, text in rows:
-        plan = json.loads(text)["agents"].get(agent)
-        if plan:
-            yield Epoch(*fields), plan

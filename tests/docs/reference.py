@@ -17,6 +17,7 @@ import yaml
 from click.testing import CliRunner
 
 from decision_engine.cli import main
+from decision_engine.schema import schemas
 from decision_engine.tables import ENGINE_TABLES
 from tests.docs.airflow_reference import airflow_page
 
@@ -173,7 +174,8 @@ Exit codes: 0 done · 1 failed, the message says what was and was not done · 2 
 
 def texts() -> dict[str, str]:
     """File name in docs/reference -> what it must hold."""
-    return {"tables.md": tables_page(), "cli.md": cli_page(), "airflow.md": airflow_page()}
+    pages = {"tables.md": tables_page(), "cli.md": cli_page(), "airflow.md": airflow_page()}
+    return {**pages, **schemas()}
 
 
 # ---- tables ----
