@@ -17,12 +17,15 @@ from decision_engine import epochs, keys
 from decision_engine.arrow import contexts_of
 from decision_engine.build import Progress
 from decision_engine.config import Project
+from decision_engine.cross_check import TREATMENT
 from decision_engine.decide import Candidates, arbitrate, decide, values
+from decision_engine.decrees import with_lists
 from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
 from decision_engine.errors import StepError
 from decision_engine.features import all_needed_columns, design
 from decision_engine.guardrails import judge
 from decision_engine.load import load_project
+from decision_engine.overrides import pinned
 from decision_engine.record import table_of
 from decision_engine.rules import compile_rule, parsed
 from decision_engine.scene import Scene
@@ -54,10 +57,10 @@ def decide_all(
     decides in memory and writes nothing.
     """
     with workspace.alone("decide"), workspace.warehouse() as warehouse:
-        epoch, status = begun = epochs.begin(workspace, warehouse, as_of)
+        epoch, status, _ = begun = epochs.begin(workspace, warehouse, as_of)
         if status == "done":
             return totals_of(workspace, warehouse, epoch)
-        agents = epochs.freeze(workspace, warehouse, epoch, is_new=begun.is_new)
+        agents = epochs.freeze(workspace, warehouse, begun)
         require_columns(workspace, warehouse)
         if status == "new":
             require_audiences(workspace, warehouse, agents)
@@ -116,7 +119,8 @@ def empty_audiences(
 
 def needed(project: Project, agents: list[AgentInEpoch]) -> tuple[str, ...]:
     """The columns of one scan that serves all agents."""
-    return all_needed_columns([(a.config, a.plan.catalog) for a in agents], project)
+    of_agents = all_needed_columns([(a.config, a.plan.catalog) for a in agents], project)
+    return tuple(sorted({*of_agents, *(c for a in agents for c in a.overrides.columns)}))
 
 
 def decided(
@@ -213,7 +217,7 @@ def decide_batch(
     winner, p_agent = arbitrated(contexts, audiences, slot_of, project)
     for i, audience in enumerate(audiences):
         mine = audience.take(winner[audience.rows] == i)
-        candidates = candidates_of(mine, slot_of[mine.rows], project, p_agent[mine.rows])
+        candidates = candidates_of(mine, slot_of[mine.rows], epoch, project, p_agent[mine.rows])
         yield (
             audience.agent,
             decide(audience.agent.plan, candidates, with_propensity=with_propensity),
@@ -228,9 +232,11 @@ def audience_of(
     # Who objected is not even considered; of whom it is not known, nothing is possible.
     wanted = parsed(agent.config.audience).holds(contexts) & ~(suppressed.astype(bool) & known)
     taken = contexts.take(wanted)
-    scene = Scene(taken, agent.plan.catalog, project, epoch, channel)
-    x = design(taken, agent.config.context)
-    return Audience(agent, np.flatnonzero(wanted), taken, x, judge(scene), scene.times)
+    config, catalog = agent.config, agent.plan.catalog
+    scene = Scene(taken, catalog, project, epoch, channel, config, agent.overrides)
+    x = design(taken, config.context)
+    reasons = with_lists(judge(scene), config.lists, catalog, taken)
+    return Audience(agent, np.flatnonzero(wanted), taken, x, reasons, scene.times)
 
 
 def arbitrated(
@@ -257,18 +263,24 @@ def arbitrated(
 
 
 def candidates_of(
-    audience: Audience, slots: NDArray[Any], project: Project, p_agent: Floats
+    audience: Audience, slots: NDArray[Any], epoch: Epoch, project: Project, p_agent: Floats
 ) -> Candidates:
-    """The rows that the arbiter gave to this agent, ready to be decided."""
-    agent, contexts = audience.agent, audience.contexts
+    """The rows that the arbiter gave to this agent, ready to be decided.
+
+    What is pinned is pinned for the treatment: the other groups are there to compare with.
+    """
+    agent, contexts, reasons = audience.agent, audience.contexts, audience.reasons
+    group = agent.group_names[agent.group_of(contexts.customer_ids)]
+    if pins := agent.overrides.on("pin", epoch.as_of):
+        reasons = pinned(reasons, agent.plan.catalog, contexts, pins, group == TREATMENT)
     row_keys, ids = keys.decision_keys(project.salt, agent.name, slots, contexts.customer_ids)
     return Candidates(
         keys=row_keys,
         slots=slots,
         decision_ids=ids,
         customer_ids=contexts.customer_ids,
-        group=agent.group_names[agent.group_of(contexts.customer_ids)],
-        reasons=audience.reasons,
+        group=group,
+        reasons=reasons,
         x=audience.x,
         times=audience.times,
         p_agent=p_agent,
@@ -301,7 +313,8 @@ class Tally:
         """Count one table of one agent."""
         agent = table["agent"][0].as_py()
         silent = sum(1 for a in table["action"].to_pylist() if a == "no_action")
-        blocked = sum(1 for k in table["n_eligible"].to_pylist() if k == 1)
+        left = zip(table["action"].to_pylist(), table["n_eligible"].to_pylist(), strict=True)
+        blocked = sum(1 for action, k in left if k == 1 and action == "no_action")
         row = self.agents.setdefault(agent, empty_row())
         row["decisions"] += table.num_rows
         row["sends"] += table.num_rows - silent
@@ -324,7 +337,7 @@ def totals_of(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[
     rows = warehouse.rows(
         "select agent, count(*), count(case when action <> 'no_action' then 1 end),"
         " count(case when action = 'no_action' then 1 end),"
-        " count(case when n_eligible = 1 then 1 end)"
+        " count(case when n_eligible = 1 and action = 'no_action' then 1 end)"
         f" from {workspace.engine('decisions')} where slot = ? group by agent",
         [epoch.slot],
     )

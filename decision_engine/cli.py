@@ -25,6 +25,7 @@ from decision_engine.command import (
     progress_line,
     reported_errors,
 )
+from decision_engine.override_commands import override
 from decision_engine.sync_commands import syncs
 from decision_engine.terminal import new_table, totals_table
 
@@ -497,6 +498,8 @@ def erase(who: str, folder: Path, dry_run: bool, yes: bool, as_json: bool) -> No
 
 
 main.add_command(syncs)
+main.add_command(override)
+
 
 if __name__ == "__main__":
     main()

@@ -122,9 +122,21 @@ class Trigger(Frozen, frozen=True):
     when: Rule | None = None
 
 
+class SmallList(Frozen, frozen=True):
+    """People for whom a person decides, not the model: the first possible of `actions`.
+
+    None of them possible: nothing is sent. It holds in every group.
+    """
+
+    name: Name
+    members: Rule
+    actions: Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
 class Agent(Frozen, frozen=True):
     """One use case.
 
+    Messages are only for those of the audience for whom `eligible_if` holds.
     `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
     An agent with `triggers` decides when one of them fires or when it is asked, not daily.
     """
@@ -137,6 +149,8 @@ class Agent(Frozen, frozen=True):
     context: tuple[ContextFeature, ...] = ()
     policy: Policy = msgspec.field(default_factory=LinearThompson)
     groups: tuple[Group, ...] | None = None
+    eligible_if: Rule | None = None
+    lists: tuple[SmallList, ...] = ()
     time_to_live: Duration = "6h"
     triggers: tuple[Trigger, ...] = ()
 
@@ -282,7 +296,7 @@ class Service(Frozen, frozen=True):
 
 
 class Project(Frozen, frozen=True):
-    """nextmove.yml.
+    """nextmove.yml. Messages, whichever agent's, are only for whom `eligible_if` holds.
 
     `waived` is the share of customers for whom your own caps, quiet hours or days of rest do not
     hold, so that `nextmove evaluate` can measure what they cost; what the law says holds for all.
@@ -300,6 +314,7 @@ class Project(Frozen, frozen=True):
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
     blackouts: tuple[Blackout, ...] = ()
     waived: dict[Waivable, Annotated[float, Meta(gt=0.0, le=0.1)]] = {}
+    eligible_if: Rule | None = None
     arbiter_explore: Share = 0.05
     service: Service | None = None
     alerts: Alerts | None = None

@@ -76,8 +76,10 @@ def twice(names: Iterable[str]) -> set[str]:
 # --- nextmove.yml ---
 
 
-def project_problems(project: Project) -> Iterator[Problem]:
-    """Problems of the project file by itself."""
+def project_problems(project: Project, known: Known) -> Iterator[Problem]:
+    """Problems of the project file by itself, and of its rule for the profiles there are."""
+    if project.eligible_if is not None:
+        yield from _rule_problems(project.eligible_if, ("eligible_if",), known.columns)
     yield from _group_problems(project.groups, ("groups",))
     yield from _channel_problems(project)
     yield from _destination_problems(project)
@@ -167,6 +169,9 @@ def fixed_problems(project: Project, agents: Iterable[Agent], known: Known) -> I
 def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
     """Problems of one agent file, given the rest of the project."""
     yield from _banned_problems(agent)
+    if agent.eligible_if is not None:
+        yield from _rule_problems(agent.eligible_if, ("eligible_if",), known.columns)
+    yield from _list_problems(agent, known)
     yield from _rule_problems(agent.audience, ("audience",), known.columns)
     for i, trigger in enumerate(agent.triggers):
         yield from _rule_problems(trigger.on, ("triggers", i, "on"), EVENT_COLUMNS)
@@ -194,6 +199,17 @@ def _banned_problems(agent: Agent) -> Iterator[Problem]:
     for where, text in texts:
         if (why := banned(text)) is not None:
             yield where, why
+
+
+def _list_problems(agent: Agent, known: Known) -> Iterator[Problem]:
+    keys = set(_keys(agent, known))
+    for i, small in enumerate(agent.lists):
+        yield from _rule_problems(small.members, ("lists", i, "members"), known.columns)
+        if small.name in twice(x.name for x in agent.lists):
+            yield ("lists", i, "name"), f"list '{small.name}' is there twice"
+        for j, key in enumerate(small.actions if keys else ()):
+            if key not in keys:
+                yield ("lists", i, "actions", j), unknown("action", key, keys)
 
 
 def _rule_problems(rule: str, where: Where, columns: Mapping[str, str] | None) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.guardrails import MAX_PROFILE_AGE, columns_of
+from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.policies import (
     POLICIES,
     floor_of,
@@ -48,6 +50,7 @@ class AgentInEpoch:
     groups: tuple[Group, ...]
     group_salt: str
     fact_columns: tuple[str, ...]
+    overrides: Overrides = NO_OVERRIDES
 
     @property
     def name(self) -> str:
@@ -79,6 +82,7 @@ class Begun(NamedTuple):
 
     epoch: Epoch
     status: str
+    overrides: Overrides = NO_OVERRIDES
 
     @property
     def is_new(self) -> bool:
@@ -95,22 +99,27 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
     """
     slot = as_of.date().isoformat()
     build = profile_build(workspace, warehouse)
+    overrides = workspace.overrides()
+    digest = overrides.digest(workspace.digest)
     found = warehouse.rows(
         "select status, epoch_id, slot, as_of, profile_build, config_digest, kill_switch"
         f" from {workspace.engine('epochs')} where slot = ?",
         [slot],
     )
-    begun = {epoch_id: Begun(Epoch(epoch_id, *rest), status) for status, epoch_id, *rest in found}
+    begun = {
+        epoch_id: Begun(Epoch(epoch_id, *rest), status, overrides)
+        for status, epoch_id, *rest in found
+    }
     left_open = next((b for b in begun.values() if b.status == "open"), None)
-    if left_open and is_of(left_open.epoch, build, workspace.digest):
+    if left_open and is_of(left_open.epoch, build, digest):
         return left_open
     if begun and not left_open:
         last = _epoch_id(workspace, slot, len(begun) - 1)
         return begun.get(last, next(iter(begun.values())))
     _require_recent(workspace, warehouse, as_of)
     name = _epoch_id(workspace, slot, len(begun))
-    epoch = Epoch(name, slot, as_of, build, workspace.digest, workspace.is_stopped)
-    return Begun(epoch, "rest" if begun else "new")
+    epoch = Epoch(name, slot, as_of, build, digest, workspace.is_stopped)
+    return Begun(epoch, "rest" if begun else "new", overrides)
 
 
 def is_of(epoch: Epoch, build: str, digest: str) -> bool:
@@ -152,13 +161,16 @@ def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
     return str(builds[0][0])
 
 
-def freeze(
-    workspace: Workspace, warehouse: Warehouse, epoch: Epoch, *, is_new: bool
-) -> list[AgentInEpoch]:
+def freeze(workspace: Workspace, warehouse: Warehouse, begun: Begun) -> list[AgentInEpoch]:
     """The daily agents with the states they use in this epoch, in the order of their names."""
-    pinned = {} if is_new else _pinned_versions(workspace, warehouse, epoch)
+    pinned = {} if begun.is_new else _pinned_versions(workspace, warehouse, begun.epoch)
     return [
-        in_epoch(workspace, name, read_state(workspace, warehouse, name, pinned.get(name)))
+        in_epoch(
+            workspace,
+            name,
+            read_state(workspace, warehouse, name, pinned.get(name)),
+            begun.overrides,
+        )
         for name in daily_agents(workspace)
     ]
 
@@ -175,7 +187,12 @@ def _pinned_versions(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -
     return {name: a["policy_version"] for name, a in json.loads(text)["agents"].items()}
 
 
-def in_epoch(workspace: Workspace, name: str, state: PolicyState | None) -> AgentInEpoch:
+def in_epoch(
+    workspace: Workspace,
+    name: str,
+    state: PolicyState | None,
+    overrides: Overrides = NO_OVERRIDES,
+) -> AgentInEpoch:
     """One agent with a learned state; from its prior when there is none that fits."""
     agent, catalog = workspace.agents[name], workspace.catalog(name)
     groups = agent.groups or workspace.project.groups
@@ -185,6 +202,7 @@ def in_epoch(workspace: Workspace, name: str, state: PolicyState | None) -> Agen
     state = state.with_units(shared_units(agent.policy, catalog.actions))
     policies: Mapping[str, Policy] = {g.name: g.policy or agent.policy for g in groups}
     text = {f.column for f in agent.context if f.transform == "one_of"}
+    mine = overrides.of(name)
     own_salt = f"{workspace.project.salt}\x1f{name}" if agent.groups else workspace.project.salt
     return AgentInEpoch(
         config=agent,
@@ -192,7 +210,10 @@ def in_epoch(workspace: Workspace, name: str, state: PolicyState | None) -> Agen
         state=state,
         groups=groups,
         group_salt=own_salt,
-        fact_columns=tuple(sorted(text | columns_of(catalog, workspace.project))),
+        fact_columns=tuple(
+            sorted(text | mine.columns | columns_of(catalog, workspace.project, agent))
+        ),
+        overrides=mine,
     )
 
 
@@ -314,6 +335,10 @@ def plan_of(workspace: Workspace, agents: list[AgentInEpoch]) -> dict[str, Any]:
     return {
         "agents": {a.name: _agent_plan(a) for a in agents},
         "arbiter_explore": workspace.project.arbiter_explore,
+        "overrides": [
+            msgspec.to_builtins(o)
+            for o in {o.override_id: o for a in agents for o in a.overrides.standing}.values()
+        ],
     }
 
 

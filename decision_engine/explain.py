@@ -13,6 +13,7 @@ from typing import Any
 
 from decision_engine.config import Creative
 from decision_engine.guardrails import GUARDRAILS, REASON_NAMES
+from decision_engine.overrides import KINDS as OVERRIDE_KINDS
 from decision_engine.send_times import zone_of
 from decision_engine.types import NO_ACTION, Reason
 from decision_engine.waivers import FACT, names_of
@@ -30,6 +31,13 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.QUIET_HOURS: "it would arrive in quiet hours on the customer's clock",
     Reason.FREQUENCY_CAP: "the customer has had as many messages as the caps allow",
     Reason.LEGAL_WINDOW: "the law of the customer's place does not allow it at that hour",
+    Reason.PROJECT_RULE: "the rule of the project does not hold for the customer",
+    Reason.AGENT_RULE: "the rule of the agent does not hold for the customer",
+    Reason.EXCLUDED: "a person has excluded this segment",
+    Reason.PAUSED: "a person has paused the agent",
+    Reason.FROZEN: "a person has frozen it",
+    Reason.SMALL_LIST: "the customer is on a small list, which follows its own rule",
+    Reason.PINNED: "a person has pinned another action",
     Reason.BLACKOUT: "promotions rest on that day",
     Reason.OTHER_CHANNEL: "another channel was asked for",
 }
@@ -98,7 +106,8 @@ class _Case:
         for i, code in enumerate(self.record["reasons"]):
             if code != Reason.ELIGIBLE:
                 found.setdefault(Reason(code), []).append(i)
-        return {reason: found[reason] for reason in GUARDRAILS if reason in found}
+        order = (*GUARDRAILS, Reason.SMALL_LIST, Reason.PINNED)
+        return {reason: found[reason] for reason in order if reason in found}
 
     def move(self, i: int) -> str:
         """An action for people: `email "A subject" with ten percent at 9:00`."""
@@ -202,7 +211,7 @@ def _blocked_lines(case: _Case) -> Iterator[str]:
         names = dict.fromkeys(
             f"{case.actions[i]['channel']} {_words(case.actions[i]['creative'])}" for i in rows
         )
-        detail = _cap_detail(case) if reason is Reason.FREQUENCY_CAP else ""
+        detail = _cap_detail(case) if reason is Reason.FREQUENCY_CAP else _decreed(case, reason)
         moves = "1 move" if len(rows) == 1 else f"{len(rows)} moves"
         yield f"Ruled out: {moves} ({_few(names)}), because {REASON_TEXT[reason]}{detail}."
 
@@ -214,6 +223,17 @@ def _waived_lines(case: _Case) -> Iterator[str]:
             f"Not applied: {_listed(map(_words, names))}, to a small share of customers drawn by"
             " lot, so that what it costs can be measured."
         )
+
+
+def _decreed(case: _Case, reason: Reason) -> str:
+    """What people gave as their reason: that of the overrides of this kind then in force."""
+    given = [
+        o["why"]
+        for o in case.plan.get("overrides", ())
+        if o["kind"] == OVERRIDE_KINDS.get(reason)
+        and o.get("agent") in (None, case.record["agent"])
+    ]
+    return f": {_listed(given)}" if given else ""
 
 
 def _cap_detail(case: _Case) -> str:

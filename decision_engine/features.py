@@ -104,7 +104,7 @@ def needed_columns(agent: Agent, catalog: Catalog, project: Project) -> tuple[st
     rules = [agent.audience, *(t.when for t in agent.triggers if t.when)]
     of_rules = {column for text in rules for column in parsed(text).columns}
     of_context = {feature.column for feature in agent.context}
-    return tuple(sorted(of_rules | of_context | columns_of(catalog, project)))
+    return tuple(sorted(of_rules | of_context | columns_of(catalog, project, agent)))
 
 
 def all_needed_columns(

@@ -17,6 +17,7 @@ from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import at_send, columns_of, refused
 from decision_engine.news import Feed, Identifier
+from decision_engine.overrides import Overrides
 from decision_engine.workspace import Workspace
 
 LOOK_SECONDS = 1.0
@@ -37,7 +38,10 @@ class Gate:
     ) -> None:
         self.workspace = workspace
         self.journal = journal
-        self.profiles = _profiles(workspace, warehouse, customer_ids)
+        self.warehouse = warehouse
+        self.customer_ids = customer_ids
+        self.overrides = workspace.overrides()
+        self.profiles = _profiles(workspace, warehouse, customer_ids, self.overrides)
         oldest = min(map(_built, self.profiles.values()), default=datetime.max)
         self.people = People(workspace, warehouse)
         self.feed = Feed(workspace, warehouse, oldest)
@@ -54,9 +58,25 @@ class Gate:
         """None to send, or the reason to skip."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.look()
+        self.look_at_overrides()
         profile = self.profiles.get(intent["customer_id"])
         fresh = self.fresh(intent, profile) if profile is not None else None
-        return at_send(intent, fresh, self.workspace.project, now, self.workspace.is_stopped)
+        return at_send(
+            intent,
+            fresh,
+            self.workspace.project,
+            now,
+            self.workspace.is_stopped,
+            self.workspace.agents.get(intent["agent"]),
+            self.overrides,
+        )
+
+    def look_at_overrides(self) -> None:
+        """Before every message; a new rule may ask for columns that were not read yet."""
+        overrides = self.workspace.overrides()
+        if overrides.columns - self.overrides.columns:
+            self.profiles = _profiles(self.workspace, self.warehouse, self.customer_ids, overrides)
+        self.overrides = overrides
 
     def fresh(self, intent: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
         """The profile with newer opt-outs, complaints and sends worked in."""
@@ -125,12 +145,17 @@ class People:
 
 
 def _profiles(
-    workspace: Workspace, warehouse: Warehouse, customer_ids: Sequence[str]
+    workspace: Workspace,
+    warehouse: Warehouse,
+    customer_ids: Sequence[str],
+    overrides: Overrides,
 ) -> dict[str, dict[str, Any]]:
     wanted = {
-        c for a in workspace.agents for c in columns_of(workspace.catalog(a), workspace.project)
+        c
+        for name, agent in workspace.agents.items()
+        for c in columns_of(workspace.catalog(name), workspace.project, agent)
     }
-    names = ["customer_id", *sorted(wanted)]
+    names = ["customer_id", *sorted(wanted | overrides.columns)]
     columns = ", ".join(warehouse.quote(n) for n in names)
     query = (
         f"select {columns} from {workspace.model(FEATURES)} where {warehouse.among('customer_id')}"

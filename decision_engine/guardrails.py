@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from decision_engine.config import Cap, Project
+from decision_engine.config import Agent, Cap, Project
+from decision_engine.decrees import excluded, frozen, paused
 from decision_engine.errors import MissingColumnError
 from decision_engine.legal_windows import regulated
+from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.rules import parsed
 from decision_engine.scene import Guardrail, Ruling, Scene, number
 from decision_engine.send_times import send_times, utc
@@ -43,7 +45,7 @@ ADDRESS = {"email": "has_email", "push": "has_push", "sms": "has_phone"}
 MAX_PROFILE_AGE = timedelta(hours=48)
 """Profiles older than this are no ground for a decision, nor for a send."""
 
-EXPIRED, UNKNOWN_PERSON = "expired", "unknown_person"
+EXPIRED, UNKNOWN_PERSON, OVERRIDDEN = "expired", "unknown_person", "overridden"
 """Reasons that only the send boundary has."""
 
 
@@ -102,6 +104,18 @@ def open_complaint(scene: Scene) -> Iterator[Ruling]:
     yield ~scene.is_false("has_open_complaint"), scene.catalog.promotions
 
 
+def project_rule(scene: Scene) -> Iterator[Ruling]:
+    """The rule of the project, for all messages of all agents."""
+    if scene.project.eligible_if is not None:
+        yield ~parsed(scene.project.eligible_if).holds(scene.contexts), scene.catalog.on[None]
+
+
+def agent_rule(scene: Scene) -> Iterator[Ruling]:
+    """The rule of the agent, for all of its messages."""
+    if scene.agent is not None and scene.agent.eligible_if is not None:
+        yield ~parsed(scene.agent.eligible_if).holds(scene.contexts), scene.catalog.on[None]
+
+
 def eligibility(scene: Scene) -> Iterator[Ruling]:
     """The action's own rule; and a resolution is only for people with an open complaint."""
     yield ~scene.is_true("has_open_complaint"), scene.catalog.resolutions
@@ -143,6 +157,8 @@ GUARDRAILS: Mapping[Reason, Guardrail] = {
     Reason.NO_CONSENT: consent,
     Reason.UNREACHABLE: reachability,
     Reason.OPEN_COMPLAINT: open_complaint,
+    Reason.PROJECT_RULE: project_rule,
+    Reason.AGENT_RULE: agent_rule,
     Reason.NOT_ELIGIBLE: eligibility,
     Reason.UNKNOWN_ZONE: unknown_zone,
     Reason.LEGAL_WINDOW: legal_window,
@@ -150,6 +166,9 @@ GUARDRAILS: Mapping[Reason, Guardrail] = {
     Reason.FREQUENCY_CAP: frequency_caps,
     Reason.BLACKOUT: blackout,
     Reason.OTHER_CHANNEL: other_channel,
+    Reason.EXCLUDED: excluded,
+    Reason.PAUSED: paused,
+    Reason.FROZEN: frozen,
 }
 
 
@@ -189,8 +208,8 @@ def send_at(contexts: Contexts, catalog: Catalog, epoch: Epoch) -> Floats:
     return send_times(contexts.columns["time_zone"], catalog, epoch).send_at
 
 
-def columns_of(catalog: Catalog, project: Project) -> set[str]:
-    """Columns the guardrails read for these actions."""
+def columns_of(catalog: Catalog, project: Project, agent: Agent | None = None) -> set[str]:
+    """Columns the guardrails read for these actions, but for those of overrides."""
     channels = {channel for channel in catalog.on if channel}
     of_law = {
         column
@@ -199,8 +218,10 @@ def columns_of(catalog: Catalog, project: Project) -> set[str]:
     }
     fixed = {"as_of", "is_suppressed", "has_open_complaint", "time_zone"}
     caps = {cap_column(cap) for cap in project.caps}
-    rules = {a.eligible_if for a in catalog.actions if a.eligible_if}
-    of_rules = {column for text in rules for column in parsed(text).columns}
+    rules = {a.eligible_if for a in catalog.actions} | {project.eligible_if}
+    if agent is not None:
+        rules |= {agent.eligible_if, *(small.members for small in agent.lists)}
+    of_rules = {column for text in rules if text for column in parsed(text).columns}
     return (
         fixed
         | caps
@@ -218,32 +239,46 @@ def at_send(
     project: Project,
     now: datetime,
     kill_switch: bool,
+    agent: Agent | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> str | None:
     """Why one intended message may not leave at `now`; None when it may.
 
-    `intent` has customer_id, channel, is_promotional, time_zone and expires_at (ISO, UTC);
-    `fresh` is the person's row of guardrail columns now, None when there is no such person any
-    more. The counters in `fresh` must not count this message. The same guardrails as `reasons`,
-    but for the action's own eligibility rule, which belongs to the decision; and the zone known
-    at decision time must agree as well.
+    `intent` is what the delivery journal has of it; `fresh` is the person's row of guardrail
+    columns now, None when there is no such person any more. The counters in `fresh` must not
+    count this message. The same guardrails as `reasons`, but for the action's own eligibility
+    rule, which belongs to the decision; and the zone known at decision time must agree as well.
+    `agent` is the intent's, None when the project has lost it; `overrides` are all there are.
     """
     if utc(now) >= utc(datetime.fromisoformat(intent["expires_at"])):
         return EXPIRED
     if fresh is None:
         return UNKNOWN_PERSON
-    catalog = _intended(intent["channel"], bool(intent["is_promotional"]))
-    epoch = Epoch("", "", now, "", "", kill_switch)
-    who = np.array([intent.get("customer_id", "")], dtype=object)
+    last_word = overrides.decisions.get(intent["decision_id"])
+    if last_word is not None and last_word.kind == "stop":
+        return OVERRIDDEN
+    catalog, epoch = _intended(intent), Epoch("", "", now, "", "", kill_switch)
+    mine = overrides.of(intent["agent"])
+    who = np.array([intent["customer_id"]], dtype=object)
     for zone in dict.fromkeys((fresh.get("time_zone"), intent.get("time_zone"))):
         row = {name: column_of([value]) for name, value in fresh.items()}
         contexts = Contexts(who, {**row, "time_zone": column_of([zone])})
-        code = int(reasons(contexts, catalog, project, epoch)[0, 1])
+        code = int(judge(Scene(contexts, catalog, project, epoch, None, agent, mine))[0, 1])
         if code:
             return REASON_NAMES[code]
     return None
 
 
-@lru_cache(maxsize=64)
-def _intended(channel: str, is_promotional: bool) -> Catalog:
-    action = Action(key="intended", channel=channel, is_promotional=is_promotional)
+def _intended(intent: Mapping[str, Any]) -> Catalog:
+    return _only(
+        intent["action"],
+        intent["channel"],
+        intent["fields"]["creative"],
+        bool(intent["is_promotional"]),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _only(key: str, channel: str, creative: str, is_promotional: bool) -> Catalog:
+    action = Action(key, channel, creative, is_promotional=is_promotional)
     return Catalog((Action(NO_ACTION), action))

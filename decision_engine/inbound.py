@@ -18,6 +18,7 @@ from connectors import failpoint, framed
 from connectors.base import Warehouse
 from decision_engine.errors import StepError
 from decision_engine.late_propensity import with_propensities
+from decision_engine.overriding import load_overrides
 from decision_engine.service.records import TAGS, Decision, Epoch, Event, Record, Webhook
 from decision_engine.service.rotation import close_segment
 from decision_engine.tables import (
@@ -78,6 +79,7 @@ def load_log(workspace: Workspace, progress: Progress = lambda _: None) -> dict[
                 failpoint.hit("load.segment.before_commit")
             failpoint.hit("load.segment.after_commit")
             progress(f"segment {framed.number(segment)}, {sum(loaded.values()):,} rows")
+        loaded["overrides"] = load_overrides(workspace, warehouse)
         _forget(workspace, last_loaded(workspace, warehouse))
     return loaded
 

@@ -136,7 +136,7 @@ def _check(
         if agent.value is not None:
             agent.report(agent_problems(agent.value, known))
     if project.value is not None:
-        project.report(project_problems(project.value))
+        project.report(project_problems(project.value, known))
         if all(agent.value is not None for agent in agents):
             project.report(fixed_problems(project.value, _values(agents), known))
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.config import Project, Waivable
+from decision_engine.config import Agent, Project, Waivable
 from decision_engine.errors import MissingColumnError
 from decision_engine.legal_windows import Law, Place, law_at
+from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.send_times import SendTimes, send_times
 from decision_engine.types import Bools, Catalog, Column, Contexts, Epoch, Ints
 from decision_engine.waivers import is_waived
@@ -22,7 +23,8 @@ from decision_engine.waivers import is_waived
 class Scene:
     """What the guardrails look at. `contexts` has n people, `catalog` k actions.
 
-    `channel` is the only one that was asked for; None when any will do.
+    `channel` is the only one that was asked for; None when any will do. `overrides` are those
+    that concern the agent.
     """
 
     contexts: Contexts
@@ -30,6 +32,8 @@ class Scene:
     project: Project
     epoch: Epoch
     channel: str | None = None
+    agent: Agent | None = None
+    overrides: Overrides = NO_OVERRIDES
 
     @cached_property
     def times(self) -> SendTimes:

@@ -166,6 +166,33 @@ SYNC_RUNS = pa.schema(
     }
 )
 CONFIGURATIONS = pa.schema({"config_digest": _TEXT, "since": _TIME, "content": _TEXT})
+OVERRIDES = pa.schema(
+    {
+        "override_id": _TEXT,
+        "at": _TIME,
+        "by": _TEXT,
+        "why": _TEXT,
+        "kind": _TEXT,
+        "agent": _TEXT,
+        "action": _TEXT,
+        "rule": _TEXT,
+        "decision_id": _TEXT,
+        "releases": _TEXT,
+        "until": _TIME,
+    }
+)
+OVERRIDE_LABELS = pa.schema(
+    {
+        "decision_id": _TEXT,
+        "override_id": _TEXT,
+        "agent": _TEXT,
+        "kind": _TEXT,
+        "action": _TEXT,
+        "model_action": _TEXT,
+        "model_value": _FLOAT,
+        "labelled_at": _TIME,
+    }
+)
 LOADED_SEGMENTS = pa.schema({"segment": _BIG, "events": _BIG})
 JOURNAL_POSITION = pa.schema({"position": _BIG})
 HOME = pa.schema({"name": _TEXT, "folder": _TEXT, "host": _TEXT, "since": _TIME})
@@ -182,6 +209,8 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "policy_states": POLICY_STATES,
     "learned_rewards": LEARNED_REWARDS,
     "erasures": ERASURES,
+    "overrides": OVERRIDES,
+    "override_labels": OVERRIDE_LABELS,
     "loaded_segments": LOADED_SEGMENTS,
     "journal_position": JOURNAL_POSITION,
     "runs": RUNS,
@@ -196,6 +225,8 @@ ENGINE_KEYS: dict[str, tuple[str, ...]] = {
     "tracked_events": ("message_id",),
     "policy_states": ("agent", "version"),
     "learned_rewards": ("decision_id",),
+    "overrides": ("override_id",),
+    "override_labels": ("decision_id", "override_id"),
     "loaded_segments": ("segment",),
     "runs": ("slot", "step"),
     "sync_runs": ("run_id",),

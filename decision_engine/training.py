@@ -19,6 +19,7 @@ from decision_engine.epochs import initial_state, read_state, start_from_prior
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.learn import Rewards, buckets, learn
+from decision_engine.override_labels import label
 from decision_engine.policies import kind_of, shared_units
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
 from decision_engine.tables import LEARNED_REWARDS, POLICY_STATES
@@ -46,6 +47,8 @@ def learn_all(
         }
         for name in rows if not dry_run else ():
             start_from_prior(workspace, warehouse, name, as_of)
+        if not dry_run:
+            label(workspace, warehouse, as_of)
         return rows
 
 

@@ -51,6 +51,13 @@ class Reason(IntEnum):
     OTHER_CHANNEL = 11
     LEGAL_WINDOW = 12
     BLACKOUT = 13
+    PROJECT_RULE = 14
+    AGENT_RULE = 15
+    EXCLUDED = 16
+    PAUSED = 17
+    FROZEN = 18
+    SMALL_LIST = 19
+    PINNED = 20
 
 
 class Column(NamedTuple):

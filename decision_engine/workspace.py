@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from decision_engine.catalog import catalog_of
 from decision_engine.config import Agent, Creative, DuckDBWarehouse, Project, Service
 from decision_engine.home import require_home
 from decision_engine.load import config_digest, load_project
+from decision_engine.override_log import OverrideLog
+from decision_engine.overrides import Overrides
 from decision_engine.tables import ENGINE_KEYS, ENGINE_TABLES
 from decision_engine.types import Catalog
 
@@ -136,6 +139,15 @@ class Workspace:
         except OSError:
             return True
 
+    def overrides(self) -> Overrides:
+        """What people have decreed and not released; the same object while nothing changes."""
+        return _override_log(self.state_folder / "overrides").current()
+
+    @property
+    def override_log(self) -> OverrideLog:
+        """The log of what people have decreed."""
+        return _override_log(self.state_folder / "overrides")
+
     def api_key(self, destination: str) -> str:
         """The key of a destination, from its environment variable."""
         field = f"destinations.{destination}.api_key_env"
@@ -163,6 +175,11 @@ class Workspace:
         """What must come with tracked events. ConfigurationError when it is not set."""
         service = self.project.service or Service()
         return _secret(service.write_key_env, "service.write_key_env")
+
+
+@lru_cache(maxsize=64)
+def _override_log(folder: Path) -> OverrideLog:
+    return OverrideLog(folder)
 
 
 def _with_address(settings: dict[str, str]) -> dict[str, str]:

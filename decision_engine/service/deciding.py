@@ -15,6 +15,7 @@ from decision_engine.batch import decide_batch
 from decision_engine.cross_check import EVENT_COLUMNS
 from decision_engine.epochs import EVENTS, AgentInEpoch, in_epoch, plan_of
 from decision_engine.features import all_needed_columns
+from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.record import CarriedOutBy, rows_of
 from decision_engine.row import Layout
 from decision_engine.rules import parsed
@@ -33,13 +34,20 @@ class Decider:
     """
 
     def __init__(
-        self, workspace: Workspace, states: Mapping[str, PolicyState], *, is_stopped: bool
+        self,
+        workspace: Workspace,
+        states: Mapping[str, PolicyState],
+        *,
+        is_stopped: bool,
+        overrides: Overrides = NO_OVERRIDES,
     ) -> None:
         """`states` are the published ones; agents without one cannot decide."""
         self.workspace = workspace
         self.is_stopped = is_stopped
+        self.overrides = overrides
+        self._digest = overrides.digest(workspace.digest)
         self.agents: dict[str, AgentInEpoch] = {
-            name: in_epoch(workspace, name, states[name])
+            name: in_epoch(workspace, name, states[name], overrides)
             for name in sorted(workspace.agents)
             if name in states
         }
@@ -57,7 +65,8 @@ class Decider:
             if trigger.when
             for column in parsed(trigger.when).columns
         }
-        return tuple(sorted(of_triggers | set(all_needed_columns(pairs, self.workspace.project))))
+        needed = all_needed_columns(pairs, self.workspace.project)
+        return tuple(sorted({*of_triggers, *needed, *self.overrides.columns}))
 
     @cached_property
     def epoch_id(self) -> str:
@@ -66,7 +75,7 @@ class Decider:
         parts = (
             self.workspace.project.salt,
             EVENTS,
-            self.workspace.digest,
+            self._digest,
             json.dumps(versions, sort_keys=True),
             str(self.is_stopped),
         )
@@ -80,7 +89,7 @@ class Decider:
                 "slot": EVENTS,
                 "as_of": at.isoformat(),
                 "profile_build": "",
-                "config_digest": self.workspace.digest,
+                "config_digest": self._digest,
                 "kill_switch": self.is_stopped,
                 "plan": json.dumps(self.plan),
                 "status": "done",
@@ -105,7 +114,7 @@ class Decider:
         `people` are (slot, customer_id, profile columns as of `at` in UTC; one that is absent is
         NULL), nobody twice. Who is outside all audiences has no row.
         """
-        epoch = Epoch(self.epoch_id, EVENTS, at, "", self.workspace.digest, self.is_stopped)
+        epoch = Epoch(self.epoch_id, EVENTS, at, "", self._digest, self.is_stopped)
         slots, ids, values = zip(*people, strict=True)
         made = decide_batch(
             self._layout.contexts(ids, values),

@@ -217,13 +217,16 @@ class HotPath:
     # ---- deciding ----
 
     def _refresh(self) -> None:
-        """Decide with the policy states published last, and heed the kill switch."""
+        """Decide with the policy states published last; heed kill switch and overrides."""
         policies, is_stopped = self._store.policies(), self._workspace.is_stopped
-        known = self._decider is not None and self._decider.is_stopped == is_stopped
+        overrides, last = self._workspace.overrides(), self._decider
+        known = last is not None and (last.is_stopped, last.overrides) == (is_stopped, overrides)
         if policies and not (known and policies is self._policies):
             states = {name: load(policy.state) for name, policy in policies.items()}
             self._policies = policies
-            self._decider = Decider(self._workspace, states, is_stopped=is_stopped)
+            self._decider = Decider(
+                self._workspace, states, is_stopped=is_stopped, overrides=overrides
+            )
 
     @property
     def is_ready(self) -> bool:

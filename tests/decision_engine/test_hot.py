@@ -24,6 +24,7 @@ from decision_engine.service.people import key_of
 from decision_engine.service.records import Decision, Event, Record, Webhook, records
 from decision_engine.service.store import HotStore
 from decision_engine.state import save
+from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 
 NOW = datetime(2026, 3, 4, 15)
@@ -373,6 +374,32 @@ def test_the_kill_switch_counts_at_once(tmp_path: Path) -> None:
         assert after["n_eligible"] == 1
         assert before["epoch_id"] != after["epoch_id"]
         assert hot.path.plan_of(after["epoch_id"])
+
+    live(tmp_path, workspace, scene)
+
+
+def test_an_override_counts_at_once(tmp_path: Path) -> None:
+    init(tmp_path / "shop", "hot", salt="hot-salt-0123456789")
+    workspace = Workspace.open(tmp_path / "shop")
+
+    async def scene(hot: Hot) -> None:
+        before = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
+        made = workspace.override_log.add(
+            kind="exclude", by="ann", why="an outage", rule="orders_count >= 0 OR region = 'TX'"
+        )
+        during = await hot.path.decide(CUSTOMER, ["price_page"], "request:2")
+        workspace.override_log.add(kind="release", by="ann", why="over", releases=made.override_id)
+        after = await hot.path.decide(CUSTOMER, ["price_page"], "request:3")
+        assert before
+        assert during
+        assert after
+        assert (before["n_eligible"] > 1, during["n_eligible"]) == (True, 1)
+        assert Reason.EXCLUDED in during["reasons"]
+        assert during["epoch_id"] not in (before["epoch_id"], after["epoch_id"])
+        assert after["reasons"] == before["reasons"]
+        plan = hot.path.plan_of(during["epoch_id"])
+        assert plan
+        assert plan["overrides"][0]["why"] == "an outage"
 
     live(tmp_path, workspace, scene)
 

@@ -55,6 +55,12 @@ ENGINE = {
     ),
     "inbound_events": Room("webhook event, once (vendor, event_id)", "build", "dbt"),
     "tracked_events": Room("event of the tracking API, once (message_id)", "build", "dbt"),
+    "overrides": Room(
+        "act of a person, once; a copy of the log in the project folder", "build, load", "people"
+    ),
+    "override_labels": Room(
+        "decision x override that changed it", "learn", "`nextmove override score`"
+    ),
     "policy_states": Room("agent x version", "learn, decide", "learn, decide, deliver, replay"),
     "learned_rewards": Room(
         "decision that the current policy states have learned from", "learn", "erase"
@@ -77,7 +83,18 @@ NOTES = {
     "epochs.slot": "the UTC date, `2026-03-02`",
     "epochs.as_of": "the moment decided as of",
     "epochs.profile_build": "names the build of the profiles",
-    "epochs.config_digest": "SHA-256 of project, agents and creatives",
+    "epochs.config_digest": "SHA-256 of project, agents and creatives, and of the overrides",
+    "overrides.by": "who decided it",
+    "overrides.kind": "`pause`, `exclude`, `freeze`, `pin`, `stop`, `release`",
+    "overrides.action": "key of an action, or name of a creative",
+    "overrides.rule": "whom it is about",
+    "overrides.releases": "the override that this one ends",
+    "overrides.until": "when it ends by itself",
+    "override_labels.action": "what was done",
+    "override_labels.model_action": "what would have been done without the override",
+    "override_labels.model_value": "what was expected of that, in reward units;"
+    " NULL for a policy whose scores are of another kind",
+    "override_labels.labelled_at": "the `learn` that wrote it",
     "epochs.plan": "JSON: per agent its policy version, actions, groups, floors",
     "epochs.status": "`open`, or `done`: nothing more is decided under it",
     "decisions.decision_id": "hex; a function of salt, agent, date and customer",

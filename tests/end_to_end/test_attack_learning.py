@@ -76,8 +76,8 @@ def test_a_changed_context_starts_from_the_prior(project: Path) -> None:
     learn_all(workspace, CLOSING)
 
     with workspace.warehouse() as warehouse:
-        epoch, _ = begin(workspace, warehouse, midnight(1))
-        agents = {a.name: a for a in freeze(workspace, warehouse, epoch, is_new=True)}
+        begun = begin(workspace, warehouse, midnight(1))
+        agents = {a.name: a for a in freeze(workspace, warehouse, begun)}
     state = agents[AGENT].state
     assert state.features == feature_names(workspace.agents[AGENT].context)
     assert state.closed.count.sum() == state.open.count.sum() == 0

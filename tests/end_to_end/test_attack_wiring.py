@@ -56,6 +56,25 @@ def verdict(workspace: Workspace, intent: dict[str, Any]) -> str | None:
         return gate(intent, moment(intent))
 
 
+def test_an_override_holds_for_the_very_next_message(project: Path) -> None:
+    """Also one whose rule asks for a column that the open gate has not read."""
+    workspace = Workspace.open(project)
+    intent, _ = admitted(workspace)
+    log = workspace.override_log
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+        gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
+        for kind, given, expected in (
+            ("pause", {"agent": intent["agent"]}, "paused"),
+            ("freeze", {"agent": intent["agent"], "action": intent["action"]}, "frozen"),
+            ("exclude", {"rule": "account_employees IS NULL OR chats_7d >= 0"}, "excluded"),
+            ("stop", {"decision_id": intent["decision_id"]}, "overridden"),
+        ):
+            made = log.add(kind=kind, by="ann", why="a test", **given)
+            assert gate(intent, moment(intent)) == expected
+            log.add(kind="release", by="ann", why="over", releases=made.override_id)
+            assert gate(intent, moment(intent)) is None
+
+
 def unsubscribe(workspace: Workspace, external_id: str | None, email: str | None) -> None:
     """As the receiver logs it, one hour into the day."""
     at = (midnight(0) + timedelta(hours=1)).isoformat()

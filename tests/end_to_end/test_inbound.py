@@ -34,7 +34,7 @@ from tests.end_to_end.scenario import midnight
 AT = "2026-03-02T10:00:00"
 EVENT = Event("m-0", "track", AT, "2026-03-02T10:00:00.250000", event="é", sentiment=0.5)
 WEBHOOK = Webhook("e", "braze", "open", "u", None, "email", None, None, None, True, AT, AT)
-NOTHING = {"epochs": 0, "decisions": 0, "inbound_events": 0, "tracked_events": 0}
+NOTHING = {"epochs": 0, "decisions": 0, "inbound_events": 0, "tracked_events": 0, "overrides": 0}
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""Overrides as people give them: checked, logged, listed; and in the warehouse as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from connectors.base import Warehouse
+from connectors.errors import ConfigurationError
+from decision_engine.audit import one_decision, warehouse_of_decisions
+from decision_engine.errors import unknown
+from decision_engine.overrides import Kind, Override, standing
+from decision_engine.rules import compile_rule
+from decision_engine.service.definitions import profile_types
+from decision_engine.tables import OVERRIDES
+from decision_engine.workspace import Workspace
+
+
+def give(workspace: Workspace, kind: Kind, by: str, why: str, **target: Any) -> Override:
+    """Log an override; everything that decides or sends heeds it from now on.
+
+    `target` are the fields of `Override` that the kind has. ConfigurationError or RuleError, and
+    nothing is logged, when one names what is not there.
+    """
+    for name, value in (("--by", by), ("--why", why)):
+        if not value.strip():
+            raise ConfigurationError(f"{name} is empty; say who decided this, and why")
+    _check(workspace, target)
+    until = target.get("until")
+    if isinstance(until, datetime):
+        target["until"] = until.isoformat()
+    given = {name: value for name, value in target.items() if value is not None}
+    return workspace.override_log.add(kind=kind, by=by, why=why, **given)
+
+
+def _check(workspace: Workspace, target: Mapping[str, Any]) -> None:
+    agent, action, rule = (target.get(name) for name in ("agent", "action", "rule"))
+    if agent is not None and agent not in workspace.agents:
+        raise ConfigurationError(unknown("agent", agent, workspace.agents))
+    if agent is not None and action is not None:
+        actions = workspace.catalog(agent).actions[1:]
+        names = {a.key for a in actions} | {a.creative for a in actions}
+        if action not in names:
+            raise ConfigurationError(unknown("action or creative", action, names))
+    if rule is not None:
+        compile_rule(rule, profile_types())
+    if (releases := target.get("releases")) is not None:
+        known = {o.override_id for o in standing(workspace.override_log.read())}
+        if releases not in known:
+            raise ConfigurationError(unknown("override", releases, known))
+
+
+def decision_of(workspace: Workspace, prefix: str) -> dict[str, Any]:
+    """The decision that an id, or the beginning of one, names; StepError when it is not one."""
+    with warehouse_of_decisions(workspace) as warehouse:
+        return one_decision(workspace, warehouse, prefix)
+
+
+def listed(workspace: Workspace, *, everything: bool = False) -> list[dict[str, Any]]:
+    """The overrides in force, or all that were ever given, as plain data, oldest first."""
+    log = workspace.override_log.read()
+    return [msgspec.to_builtins(o) for o in (log if everything else standing(log))]
+
+
+def load_overrides(workspace: Workspace, warehouse: Warehouse) -> int:
+    """Copy the log into the table `overrides`, each once; how many were new."""
+    rows = [{**dict.fromkeys(OVERRIDES.names), **_row(o)} for o in workspace.override_log.read()]
+    if not rows:
+        return 0
+    table = pa.Table.from_pylist(rows, schema=OVERRIDES)
+    return warehouse.insert_absent(workspace.engine("overrides"), table, ["override_id"])
+
+
+def _row(override: Override) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(override)
+    times = {name: datetime.fromisoformat(row[name]) for name in ("at", "until") if row.get(name)}
+    return {**row, **times}
