@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -93,14 +93,14 @@ class Begun(NamedTuple):
 def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
     """The epoch of this date. Nothing is written yet.
 
-    An open epoch goes on only when profiles and configuration are still the ones it froze.
+    An open epoch goes on only when profiles, configuration and overrides are still the ones it
+    froze.
     Otherwise the rest of the date is for another epoch: no epoch has decisions by two sets of
     rules, and no customer has decisions by two epochs of a date.
     """
     slot = as_of.date().isoformat()
     build = profile_build(workspace, warehouse)
-    overrides = workspace.overrides()
-    digest = overrides.digest(workspace.digest)
+    overrides, digest = workspace.overrides(), workspace.digest
     found = warehouse.rows(
         "select status, epoch_id, slot, as_of, profile_build, config_digest, kill_switch"
         f" from {workspace.engine('epochs')} where slot = ?",
@@ -112,7 +112,9 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
     }
     left_open = next((b for b in begun.values() if b.status == "open"), None)
     if left_open and is_of(left_open.epoch, build, digest):
-        return left_open
+        plan = _plan(workspace, warehouse, left_open.epoch)
+        if plan["overrides"] == _decreed(map(overrides.of, daily_agents(workspace))):
+            return left_open
     if begun and not left_open:
         last = _epoch_id(workspace, slot, len(begun) - 1)
         return begun.get(last, next(iter(begun.values())))
@@ -181,10 +183,22 @@ def daily_agents(workspace: Workspace) -> list[str]:
 
 
 def _pinned_versions(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, str]:
+    agents = _plan(workspace, warehouse, epoch)["agents"]
+    return {name: a["policy_version"] for name, a in agents.items()}
+
+
+def _plan(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, Any]:
     (text,) = warehouse.rows(
         f"select plan from {workspace.engine('epochs')} where epoch_id = ?", [epoch.epoch_id]
     )[0]
-    return {name: a["policy_version"] for name, a in json.loads(text)["agents"].items()}
+    return {"overrides": [], **json.loads(text)}
+
+
+def _decreed(of_agents: Iterable[Overrides]) -> list[dict[str, Any]]:
+    """The overrides of some agents as plain data, oldest first."""
+    found = {o.override_id: o for mine in of_agents for o in mine.frozen}
+    oldest_first = sorted(found.values(), key=lambda o: (o.at, o.override_id))
+    return [msgspec.to_builtins(o) for o in oldest_first]
 
 
 def in_epoch(
@@ -335,10 +349,7 @@ def plan_of(workspace: Workspace, agents: list[AgentInEpoch]) -> dict[str, Any]:
     return {
         "agents": {a.name: _agent_plan(a) for a in agents},
         "arbiter_explore": workspace.project.arbiter_explore,
-        "overrides": [
-            msgspec.to_builtins(o)
-            for o in {o.override_id: o for a in agents for o in a.overrides.standing}.values()
-        ],
+        "overrides": _decreed(a.overrides for a in agents),
     }
 
 

@@ -7,7 +7,6 @@ what the guardrails before it forbid stays forbidden.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,12 +102,10 @@ class Overrides:
         """The last word on single decisions, by id."""
         return {o.decision_id: o for o in self.standing if o.decision_id is not None}
 
-    def digest(self, config: str) -> str:
-        """A digest of the configuration, with these; the configuration's own without any."""
-        if not self.standing and self.is_known:
-            return config
-        parts = [config, *(o.override_id for o in self.standing), str(self.is_known)]
-        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+    @cached_property
+    def frozen(self) -> tuple[Override, ...]:
+        """Those that an epoch freezes: all but those of single decisions."""
+        return tuple(o for o in self.standing if o.decision_id is None)
 
 
 NO_OVERRIDES = Overrides()

@@ -45,7 +45,6 @@ class Decider:
         self.workspace = workspace
         self.is_stopped = is_stopped
         self.overrides = overrides
-        self._digest = overrides.digest(workspace.digest)
         self.agents: dict[str, AgentInEpoch] = {
             name: in_epoch(workspace, name, states[name], overrides)
             for name in sorted(workspace.agents)
@@ -75,9 +74,11 @@ class Decider:
         parts = (
             self.workspace.project.salt,
             EVENTS,
-            self._digest,
+            self.workspace.digest,
             json.dumps(versions, sort_keys=True),
             str(self.is_stopped),
+            str(self.overrides.is_known),
+            *(o.override_id for o in self.overrides.frozen),
         )
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
@@ -89,7 +90,7 @@ class Decider:
                 "slot": EVENTS,
                 "as_of": at.isoformat(),
                 "profile_build": "",
-                "config_digest": self._digest,
+                "config_digest": self.workspace.digest,
                 "kill_switch": self.is_stopped,
                 "plan": json.dumps(self.plan),
                 "status": "done",
@@ -114,7 +115,7 @@ class Decider:
         `people` are (slot, customer_id, profile columns as of `at` in UTC; one that is absent is
         NULL), nobody twice. Who is outside all audiences has no row.
         """
-        epoch = Epoch(self.epoch_id, EVENTS, at, "", self._digest, self.is_stopped)
+        epoch = Epoch(self.epoch_id, EVENTS, at, "", self.workspace.digest, self.is_stopped)
         slots, ids, values = zip(*people, strict=True)
         made = decide_batch(
             self._layout.contexts(ids, values),

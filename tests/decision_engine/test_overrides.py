@@ -29,9 +29,10 @@ from decision_engine.overrides import NO_OVERRIDES, Override, Overrides, settled
 from decision_engine.scene import Scene
 from decision_engine.types import Contexts, Epoch, Reason
 from decision_engine.workspace import Workspace
-from tests.decision_engine.test_batch import AS_OF, EPOCH, Shop
+from tests.decision_engine.test_batch import EPOCH, Shop
 from tests.decision_engine.test_guardrails import CATALOG, INTENT, NOON, PERSON, epoch, people
 from tests.decision_engine.test_guardrails import project as rules
+from tests.end_to_end.bench_decide import AS_OF
 
 AGENT = "onboarding_activation"
 
@@ -339,11 +340,18 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
 
 
 def test_another_override_begins_another_epoch(folder: Path) -> None:
-    workspace = Workspace.open(folder)
-    config = workspace.digest
-    assert workspace.overrides().digest(config) == config
-    run(folder, "pause", AGENT, "--why", "x")
-    assert workspace.overrides().digest(config) != config
+    """The rest of a date is decided under what holds now; who is decided stays decided."""
+    workspace, tomorrow = Workspace.open(folder), AS_OF + timedelta(days=1)
+    with workspace.warehouse() as warehouse:
+        begun = epochs.begin(workspace, warehouse, tomorrow)
+        agents = epochs.freeze(workspace, warehouse, begun)
+        epochs.commit(workspace, warehouse, begun.epoch, agents)
+        assert epochs.begin(workspace, warehouse, tomorrow).status == "open"
+        made = run(folder, "pause", AGENT, "--why", "x")
+        rest = epochs.begin(workspace, warehouse, tomorrow)
+        assert (rest.status, rest.epoch.epoch_id != begun.epoch.epoch_id) == ("rest", True)
+        run(folder, "release", made["override_id"], "--why", "x")
+        assert epochs.begin(workspace, warehouse, tomorrow).epoch == begun.epoch
 
 
 def test_an_override_ends_by_itself() -> None:

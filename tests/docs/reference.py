@@ -83,7 +83,7 @@ NOTES = {
     "epochs.slot": "the UTC date, `2026-03-02`",
     "epochs.as_of": "the moment decided as of",
     "epochs.profile_build": "names the build of the profiles",
-    "epochs.config_digest": "SHA-256 of project, agents and creatives, and of the overrides",
+    "epochs.config_digest": "SHA-256 of project, agents and creatives",
     "overrides.by": "who decided it",
     "overrides.kind": "`pause`, `exclude`, `freeze`, `pin`, `stop`, `release`",
     "overrides.action": "key of an action, or name of a creative",
