@@ -19,6 +19,7 @@ from decision_engine.plan.baseline import Baseline, baseline
 from decision_engine.plan.edits import edits
 from decision_engine.plan.estimate import expected
 from decision_engine.plan.journey import Journey
+from decision_engine.plan.pace import seconds_needed
 from decision_engine.plan.result import AgentChange, Plan
 from decision_engine.plan.risks import risks
 from decision_engine.plan.sides import Moves, Side, made, moves_of, side_of
@@ -173,6 +174,7 @@ def _result(run: _Run, tally: Tally, base: Baseline) -> Plan:
         },
         sends=tally.by(moves.channels.tolist(), ones),
         incentive_cents=tally.by(moves.channels.tolist(), moves.costs),
+        seconds=seconds_needed(run.workspace.project, tally),
         actions=tally.by(labels, ones),
         guardrails=tally.by_guardrail(),
         gained=tally.reach_gained,

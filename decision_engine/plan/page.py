@@ -40,6 +40,7 @@ def page(plan: Plan) -> str:
             *_plot("Messages by channel", plan.sends),
             *_plot("Decisions by agent", {n: a.decisions for n, a in plan.agents.items()}),
             *_plot("Given away at most, cents", plan.incentive_cents),
+            *_plot("Seconds that sending takes at the vendors' limits, at least", plan.seconds),
             *_plot("Actions", plan.actions),
             *_plot("Decisions in which a guardrail ruled a message out", plan.guardrails),
             *_days(plan),

@@ -38,6 +38,7 @@ def render(plan: Plan) -> RenderableType:
             *_changes("Decisions, and messages among them", _per_agent(plan)),
             *_changes("Messages by channel", plan.sends),
             *_changes("Given away at most, dollars", plan.incentive_cents, _dollars),
+            *_changes("Minutes that sending takes at the vendors' limits", _slow(plan), _minutes),
             *_changes("Actions that change most", _most(plan.actions)),
             *_changes("Decisions in which a guardrail ruled a message out", plan.guardrails),
             *_segments(plan),
@@ -113,6 +114,15 @@ def _per_agent(plan: Plan) -> dict[str, Change]:
 def _most(changes: Mapping[str, Change]) -> dict[str, Change]:
     moved = {name: c for name, c in changes.items() if c.before != c.after}
     return dict(sorted(moved.items(), key=lambda item: -abs(item[1].after - item[1].before)))
+
+
+def _slow(plan: Plan) -> dict[str, Change]:
+    """The destinations whose limits are felt."""
+    return {name: seconds for name, seconds in plan.seconds.items() if max(seconds) >= 60}
+
+
+def _minutes(seconds: int) -> str:
+    return f"{seconds / 60:,.0f}"
 
 
 def _dollars(cents: int) -> str:

@@ -28,8 +28,9 @@ class Plan:
     Counts are of decisions over `days`, the first of them `as_of`. `kinds` says what becomes of
     each decision · `learned` of them differ already because policies have learned since ·
     `moved` customers are in another group · `incentive_cents` is what the sends give away, if
-    everybody takes it · `gained`, `lost` customers decided for on both sides who can be reached
-    now, or not any more, by the guardrail that took most of their messages · `daily` sends.
+    everybody takes it · `seconds` is what each destination needs at its limits, at least ·
+    `gained`, `lost` customers decided for on both sides who can be reached now, or not any more,
+    by the guardrail that took most of their messages · `daily` sends.
     """
 
     against: str
@@ -43,6 +44,7 @@ class Plan:
     agents: Mapping[str, AgentChange]
     sends: Mapping[str, Change]
     incentive_cents: Mapping[str, Change]
+    seconds: Mapping[str, Change]
     actions: Mapping[str, Change]
     guardrails: Mapping[str, Change]
     gained: int

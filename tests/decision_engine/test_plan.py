@@ -17,12 +17,16 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from connectors.destinations import DESTINATIONS
 from decision_engine.batch import decide_all
 from decision_engine.cli import main
 from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.plan.compare import plan
+from decision_engine.plan.pace import seconds_needed
 from decision_engine.plan.report import NO_CHANGE, render
+from decision_engine.plan.sides import moves_of, side_of
+from decision_engine.plan.tally import Tally
 from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 from tests.end_to_end.bench_decide import AS_OF, PROFILES
@@ -390,3 +394,21 @@ def test_who_cannot_be_reached_any_more_and_why(shop: Path) -> None:
     assert found.gained == 0
     assert found.lost == {"frequency_cap": sum(found.lost.values())}
     assert found.lost["frequency_cap"] > 50
+
+
+def test_the_minutes_that_a_vendors_limits_ask_for(shop: Path) -> None:
+    """Two full windows of calls and one more wait for the end of the second window."""
+    workspace = Workspace.open(shop)
+    with workspace.warehouse_to_read() as warehouse:
+        side = side_of(workspace, warehouse, is_stopped=False)
+    moves = moves_of(side, side)
+    text = moves.actions.tolist().index("sms.a_text.none.h19")
+    braze = DESTINATIONS["braze"].streams["messages"]
+    calls = braze.windows[0].calls * 2 + 1
+    tally = Tally(moves)
+    tally.pairs[text, text] = calls * braze.batch_size
+    tally.pairs[text, 0] = 1
+    found = seconds_needed(workspace.project, tally)
+    assert found["texts"].after >= 2 * braze.windows[0].seconds
+    assert found["texts"].before >= found["texts"].after
+    assert found["mail"] == (0, 0)

@@ -34,6 +34,7 @@ from decision_engine.errors import StepError
 from decision_engine.loop import QUICK, run
 from decision_engine.market import Market
 from decision_engine.market.tracker import Tracker
+from decision_engine.plan.compare import plan
 from decision_engine.workspace import Workspace
 from tests.dbt_project.shop import customer_of
 from tests.postgres_server import running_postgres
@@ -242,6 +243,28 @@ def test_the_record_can_be_read(elsewhere: Lived) -> None:
     assert report["different_action"] == report["different_propensity"] == 0
     assert report["different_posterior"] == 0
     assert replay_decisions(elsewhere.workspace, [decision_id], 1)["decisions"] == 1
+
+
+def test_the_same_plan(
+    on_duckdb: Lived,
+    elsewhere: Lived,
+    tmp_path: Path,
+    copied: Callable[[Workspace, Path], Workspace],
+) -> None:
+    """As a check of a pull request makes it: from another folder, which may only read."""
+    plans = []
+    for lived in (on_duckdb, elsewhere):
+        folder = tmp_path / lived.workspace.warehouse_kind
+        other = copied(lived.workspace, folder)
+        if lived is on_duckdb:
+            (folder / "warehouse.duckdb").symlink_to(lived.workspace.root / "warehouse.duckdb")
+        text = (folder / "nextmove.yml").read_text()
+        (folder / "nextmove.yml").write_text(text.replace("max: 1, days: 1}", "max: 0, days: 1}"))
+        plans.append(plan(Workspace.open(other.root), days=2))
+    for name in ("kinds", "sends", "guardrails", "lost", "segments", "daily", "edits", "warnings"):
+        assert getattr(plans[1], name) == getattr(plans[0], name), name
+    assert plans[0].different > 20
+    assert sum(change.after for change in plans[0].sends.values()) == 0
 
 
 def test_ties(elsewhere: Lived) -> None:
