@@ -135,7 +135,8 @@ class _Run:
         missing = sorted(wanted - there.keys())
         if missing:
             raise StepError(
-                f"what is compared with reads {', '.join(missing)}, which {table} does not have"
+                f"{table} does not have {', '.join(missing)}, which one of the two sides reads;"
+                " run `nextmove build`, or name another one to compare with (--against)"
             )
         wanted |= {c for c in SEGMENTS if c in there}
         if self.days > 1:

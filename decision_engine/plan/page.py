@@ -92,7 +92,7 @@ def _plot(title: str, changes: Mapping[str, Change]) -> list[str]:
     largest = max((max(change) for change in changes.values()), default=0)
     if not largest:
         return []
-    scale = (_WIDTH - _LEFT - 160) / largest
+    scale = (_WIDTH - _LEFT - 200) / largest
     rows = [
         _bars(i * _ROW, name, change, scale) for i, (name, change) in enumerate(changes.items())
     ]

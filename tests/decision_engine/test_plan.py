@@ -412,3 +412,12 @@ def test_the_minutes_that_a_vendors_limits_ask_for(shop: Path) -> None:
     assert found["texts"].after >= 2 * braze.windows[0].seconds
     assert found["texts"].before >= found["texts"].after
     assert found["mail"] == (0, 0)
+
+
+def test_a_column_that_only_the_baseline_reads_is_named(shop: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(shop, other)
+    replacing("agents/later.yml", ">= 2", ">= 2 AND no_such_column > 1")(other)
+    done = nextmove(shop, f"--against={other}")
+    assert done.exit_code == 1
+    assert "no_such_column" in done.output
