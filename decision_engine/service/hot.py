@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ from connectors import framed
 from decision_engine.config import hours
 from decision_engine.record import CarriedOutBy
 from decision_engine.service import live
+from decision_engine.service.asks import Ask, Asks, Kind
 from decision_engine.service.commit import Position
 from decision_engine.service.deciding import Decider
 from decision_engine.service.live import Touch, micros, micros_of
@@ -64,38 +65,14 @@ class Commit(Protocol):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """A decision that an event has called for: by which agents, about whom, and since when."""
+    """A decision that an event has called for: by which agents, about whom, and since when.
 
-    key: str
+    Whom `identifier` leads to is asked when it is made: a visitor may turn out to be a customer.
+    """
+
+    identifier: str
     agents: tuple[str, ...]
     at: int
-
-
-class Kind(NamedTuple):
-    """What is the same for those who are decided for in one call."""
-
-    agents: tuple[str, ...]
-    channel: str | None
-    carried_out_by: CarriedOutBy
-
-
-class Ask(NamedTuple):
-    """Somebody waits for the decision of a slot about a person."""
-
-    key: str
-    slot: str
-    kind: Kind
-    answer: asyncio.Future[dict[str, Any] | None]
-
-    def tell(self, row: dict[str, Any] | None) -> None:
-        """Answer, if that has not been done and is still wanted."""
-        if not self.answer.done():
-            self.answer.set_result(row)
-
-    def fail(self, error: Exception) -> None:
-        """Say why there is no answer."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
 
 
 class NotReadyError(Exception):
@@ -122,10 +99,11 @@ class HotPath:
         self._clock = clock
         self._position = Position(*(store.position or (0, 0)))
         self._pending = _pending_of(store.get_live(PENDING))
-        self._asks: list[Ask] = []
+        self._asks = Asks()
         self._deciding: asyncio.Task[None] | None = None
         self._epochs: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing: asyncio.Task[None] | None = None
         self._is_running = False
         self._policies: Mapping[str, Policy] = {}
         self._decider: Decider | None = None
@@ -183,7 +161,7 @@ class HotPath:
         key = self.people.meet(identifiers)
         if live.take_event(self.people.get(key), event):
             self.people.changed(key)
-            self._consider(key, event)
+            self._consider(key, identifiers[0], event)
 
     def _webhook(self, hook: Webhook) -> None:
         if hook.external_id and self.people.is_customer(hook.external_id):
@@ -266,34 +244,35 @@ class HotPath:
         """
         kind = Kind(tuple(agents), channel, carried_out_by)
         ask = Ask(key, slot, kind, asyncio.get_running_loop().create_future())
-        self._asks.append(ask)
+        self._asks.add(ask)
         if self._deciding is None or self._deciding.done():
             self._deciding = self._spawn(self._decide_all())
         return await ask.answer
 
     async def _decide_all(self) -> None:
-        """Decide for all who wait, together; who comes meanwhile is in the next group."""
+        """Decide for all who wait, group by group."""
         while self._asks:
-            waiting, self._asks = self._asks, []
+            group = self._asks.turn(GROUP)
             try:
-                await self._decide_for(self._first_of_each(waiting))
-            except Exception as error:
-                for ask in waiting:
+                await self._decide_for(self._undecided(group))
+            except BaseException as error:
+                for ask in group:
                     ask.fail(error)
+                if not isinstance(error, Exception):
+                    raise
+            await asyncio.sleep(0)  # nothing was to be waited for if nothing was to be stored
 
-    def _first_of_each(self, waiting: Sequence[Ask]) -> list[Ask]:
-        """One ask for each person, for one decision counts in the next; the others wait on."""
-        group: dict[str, Ask] = {}
-        for ask in waiting:
+    def _undecided(self, group: Sequence[Ask]) -> list[Ask]:
+        """Those of whom nothing is decided yet; the others get what is."""
+        left = []
+        for ask in group:
             if ask.answer.done():
                 continue  # whoever asked has gone
             if (made := self.decision_of(ask.slot, ask.key)) is not None:
                 ask.tell(made)
-            elif ask.key in group or len(group) == GROUP:
-                self._asks.append(ask)
             else:
-                group[ask.key] = ask
-        return list(group.values())
+                left.append(ask)
+        return left
 
     async def _decide_for(self, group: Sequence[Ask]) -> None:
         """Decide, make it durable, answer."""
@@ -350,7 +329,7 @@ class HotPath:
 
     # ---- triggers ----
 
-    def _consider(self, key: str, event: Event) -> None:
+    def _consider(self, key: str, identifier: str, event: Event) -> None:
         """Leave a decision pending if the event calls for one."""
         if self._decider is None:
             self._refresh()
@@ -364,28 +343,30 @@ class HotPath:
         agents = [n for n, when in called if self._decider.holds(when, key, values)]
         if agents:
             slot = f"event:{event.message_id}"
-            self._pending[slot] = Pending(key, tuple(dict.fromkeys(agents)), at)
+            if slot in self._pending:
+                return  # one event has one decision, whoever repeats its id
+            self._pending[slot] = Pending(identifier, tuple(dict.fromkeys(agents)), at)
             if self._is_running:
                 self._spawn(self._answer(slot, time.perf_counter()))
 
     async def _answer(self, slot: str, since: float | None = None) -> None:
         """Make a pending decision; try as long as it is worth something."""
         while (pending := self._pending.get(slot)) is not None:
-            if self._is_late(pending):
+            key = self.people.find([pending.identifier])
+            if key is not None and not self._is_late(pending):
+                try:
+                    # One of them may be gone from the project since.
+                    agents = [name for name in pending.agents if name in self.agents]
+                    await self.decide(key, agents, slot, carried_out_by="delivery")
+                except Exception:
+                    _logger.exception("a decision that an event called for could not be made yet")
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                if since is not None:
+                    self._took(time.perf_counter() - since)
+            if self._pending.get(slot) is pending:
+                # Too late, in no audience, or made long ago.
                 del self._pending[slot]
-                return
-            try:
-                # One of them may be gone from the project since.
-                agents = [name for name in pending.agents if name in self.agents]
-                made = await self.decide(pending.key, agents, slot, carried_out_by="delivery")
-            except Exception:
-                _logger.exception("a decision that an event called for could not be made yet")
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if made is None:
-                del self._pending[slot]
-            if since is not None:
-                self._took(time.perf_counter() - since)
 
     def _is_late(self, pending: Pending) -> bool:
         ages = [
@@ -415,6 +396,7 @@ class HotPath:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._asks.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -445,12 +427,16 @@ class HotPath:
 
     async def flush(self) -> None:
         """Write to the store what has changed, with the position it stands for."""
+        while self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])
         position, now = self._position, micros_of(self._clock())
         if position == self._store.position:
             return
         self.people.put_changes(now)
         self._store.put_live(PENDING, _encode(self._pending), now)
-        await asyncio.to_thread(self._store.write, self._store.take(), position)
+        write = asyncio.to_thread(self._store.write, self._store.take(), position)
+        self._writing = asyncio.create_task(write)
+        await asyncio.shield(self._writing)  # a thread cannot be stopped
 
 
 def _pending_of(blob: bytes | None) -> dict[str, Pending]:

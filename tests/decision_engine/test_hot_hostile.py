@@ -1,0 +1,152 @@
+"""The hot path among floods, repetitions, people who turn out to be others, and a hard end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from decision_engine.service import live as live_module
+from decision_engine.service.records import Event
+from decision_engine.workspace import Workspace
+from tests.decision_engine.test_hot import CUSTOMER, NOW, Hot, decisions, live, page
+from tests.decision_engine.test_hot import workspace as workspace
+
+
+def test_an_event_that_comes_again_when_it_is_forgotten_is_decided_once(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "MAX_ITEMS", 20)
+
+    async def scene(hot: Hot) -> None:
+        early = [page(n, at=NOW - timedelta(minutes=50)) for n in range(3)]
+        for event in early:
+            await hot.send(event)
+        await hot.settle()
+        flood = (page(10 + n, at=NOW - timedelta(minutes=1)) for n in range(25))
+        await hot.send(*flood)
+        await hot.path.flush()
+        assert "m2" not in hot.path.people.get(CUSTOMER).items
+        for event in early:
+            await hot.send(event)
+        await hot.settle()
+
+    live(tmp_path, workspace, scene)
+    slots = [row["slot"] for row in decisions(tmp_path)]
+    assert slots.count("event:m2") == 1
+
+
+def test_a_flood_of_asks_for_one_person_costs_others_nothing(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    asked = 60
+
+    async def scene(hot: Hot) -> None:
+        find = hot.path.decision_of
+
+        def counting(slot: str, key: str) -> object:
+            nonlocal looks
+            looks += 1
+            return find(slot, key)
+
+        monkeypatch.setattr(hot.path, "decision_of", counting)
+        flood = [
+            asyncio.create_task(hot.path.decide(CUSTOMER, ["price_page"], f"request:{n}"))
+            for n in range(asked)
+        ]
+        await asyncio.sleep(0)
+        other = await hot.path.decide("c_" + "2" * 32, ["price_page"], "request:other")
+        assert other is None  # in no audience, and answered
+        done = sum(task.done() for task in flood)
+        assert done <= 3
+        await asyncio.gather(*flood)
+
+    live(tmp_path, workspace, scene)
+    assert len(decisions(tmp_path)) == asked
+    assert looks <= 2 * asked + 2
+
+
+def test_what_an_anonymous_visit_called_for_is_decided_for_who_it_was(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    """A library sends the visit and who it was in one batch."""
+
+    async def scene(hot: Hot) -> None:
+        stranger = [page(n, anonymous_id="new") for n in range(3)]
+        named = Event(
+            "who", "identify", NOW.isoformat(), NOW.isoformat(), user_id="u1", anonymous_id="new"
+        )
+        await hot.send(*stranger, named)
+        await hot.settle()
+
+    live(tmp_path, workspace, scene)
+    assert [(row["customer_id"], row["slot"]) for row in decisions(tmp_path)] == [
+        (CUSTOMER, "event:m2")
+    ]
+
+
+def test_nobody_takes_a_pending_decision_away_with_the_id_of_its_event(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    async def scene(hot: Hot) -> None:
+        theirs = [page(n, anonymous_id="a1") for n in range(3)]
+        others = [page(n + 10, anonymous_id="other") for n in range(2)]
+        await hot.send(*others, *theirs, page(2, anonymous_id="other"))
+        await hot.settle()
+
+    live(tmp_path, workspace, scene)
+    assert (CUSTOMER, "event:m2") in [
+        (row["customer_id"], row["slot"]) for row in decisions(tmp_path)
+    ]
+
+
+def test_who_waits_for_a_decision_when_it_ends_hears_of_it(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(hot: Hot) -> None:
+        blocked = asyncio.Event()
+
+        async def never(_: object) -> None:
+            blocked.set()
+            await asyncio.Future()
+
+        monkeypatch.setattr(hot.path, "_commit", never)
+        waiting = [
+            asyncio.create_task(hot.path.decide(CUSTOMER, ["price_page"], f"request:{n}"))
+            for n in range(3)
+        ]
+        await blocked.wait()
+        await hot.path.stop()
+        done, _ = await asyncio.wait(waiting, timeout=5)
+        assert len(done) == len(waiting)
+
+    live(tmp_path, workspace, scene)
+
+
+def test_the_end_waits_for_a_write_to_the_store_that_is_under_way(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(hot: Hot) -> None:
+        writing, go_on = threading.Event(), threading.Event()
+        write = hot.store.write
+
+        def slow(*args: object) -> None:
+            writing.set()
+            assert go_on.wait(10)
+            write(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(hot.store, "write", slow)
+        await hot.send(page(1))
+        flushing = asyncio.create_task(hot.path.flush())
+        await asyncio.to_thread(writing.wait, 10)
+        await hot.send(page(2))
+        flushing.cancel()
+        threading.Timer(0.05, go_on.set).start()
+        await hot.path.stop()
+        assert hot.store.position == hot.path.position
+
+    live(tmp_path, workspace, scene)
