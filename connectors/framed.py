@@ -211,12 +211,22 @@ class FramedLog:
             os.fdatasync(self._fd)
             failpoint.hit("framed.rotate.after_sync")
             closed = self.path
-            following = _open(self.directory / f"{self.number + 1:08}.log")
-            failpoint.hit("framed.rotate.after_create")
-            _sync_directory(self.directory)
+            following = self._begin(self.directory / f"{self.number + 1:08}.log")
             os.close(self._fd)
             self._fd, self.number, self.size = following, self.number + 1, 0
             return closed
+
+    def _begin(self, segment: Path) -> int:
+        """The next segment, open. When that fails it is not there: ours would pass for closed."""
+        following = _open(segment)
+        failpoint.hit("framed.rotate.after_create")
+        try:
+            _sync_directory(self.directory)
+        except OSError:
+            os.close(following)
+            segment.unlink()
+            raise
+        return following
 
     def _check(self) -> None:
         if self._broken:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors import framed
 from connectors.errors import CorruptLogError, LockedError, LogError
 from connectors.framed import (
     MAX_PAYLOAD,
@@ -167,6 +168,26 @@ def test_after_a_failed_sync_nothing_is_promised_any_more(
         for work in (log.sync, log.rotate, lambda: log.append([b"more"])):
             with pytest.raises(LogError):
                 work()
+
+
+def test_a_segment_that_cannot_be_begun_leaves_the_old_one_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise readers would take it for closed, and miss what is still written to it."""
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with FramedLog(tmp_path) as log:
+        log.append([b"one"])
+        with monkeypatch.context() as patch:
+            patch.setattr(framed, "_sync_directory", fail)
+            with pytest.raises(OSError, match="Too many"):
+                log.rotate()
+        assert framed.closed_segments(tmp_path) == []
+        log.append([b"two"])
+        assert log.rotate() == tmp_path / "00000001.log"
+    assert list(framed.read(tmp_path / "00000001.log")) == [b"one", b"two"]
 
 
 def test_files_are_private(tmp_path: Path) -> None:
