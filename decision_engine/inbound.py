@@ -67,8 +67,14 @@ def load_log(workspace: Workspace, progress: Progress = lambda _: None) -> dict[
 
     The rows of a segment and the note that it is loaded go in one transaction, and a row whose
     id is already there is left out, so neither a restart nor a caller's repetition counts
-    anything twice.
+    anything twice. Raises LockedError when another process loads: not every warehouse can tell
+    two that add the same row at once.
     """
+    with workspace.alone("load"):
+        return _load_all(workspace, progress)
+
+
+def _load_all(workspace: Workspace, progress: Progress) -> dict[str, int]:
     close_segment(workspace.inbound_log)
     loaded = {target.table: 0 for target in TARGETS.values()}
     with workspace.warehouse() as warehouse:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from connectors import failpoint, framed
+from connectors.errors import LockedError
 from connectors.framed import FramedLog
 from decision_engine import inbound
 from decision_engine.batch import decide_all
@@ -105,6 +106,11 @@ def test_loaded_segments_go_when_the_hot_store_needs_them_no_more(empty: Workspa
     write(empty, [event(4)])
     assert load_log(empty)["tracked_events"] == 1
     assert len(table(empty, "tracked_events")) == 5
+
+
+def test_one_process_loads_at_a_time(empty: Workspace) -> None:
+    with empty.alone("load"), pytest.raises(LockedError):
+        load_log(empty)
 
 
 def test_the_last_segment_stays(empty: Workspace) -> None:
