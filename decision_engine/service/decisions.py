@@ -14,6 +14,8 @@ import base64
 import binascii
 import hmac
 import json
+import logging
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -108,6 +110,9 @@ class RefusedError(Exception):
         self.status = status
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+_logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _ask = msgspec.json.Decoder(Ask).decode
 
@@ -218,6 +223,9 @@ class Decisions:
             return _json({"error": str(error)}, error.status)
         except (TimeoutError, NotReadyError, LogUnavailableError):
             answer = _default(default)
+        except Exception:
+            _logger.exception("content could not be decided, the default was given")
+            answer = _default(default)
         self._answers.labels("default" if answer.is_default else "content").inc()
         return _json(answer)
 
@@ -230,6 +238,8 @@ class Decisions:
             raise RefusedError(400, "default: there is no such creative")
         if not message or not send or len(message) + len(send) > 400:
             raise RefusedError(400, "message and send are required: they say which sending this is")
+        _require_plain("message", message)
+        _require_plain("send", send)
         agent = request.path_params["agent"]
         if agent not in self._workspace.agents:
             raise RefusedError(404, "there is no such agent")
@@ -237,7 +247,7 @@ class Decisions:
             ask = msgspec.convert({**query, "agent": agent}, Ask)
         except msgspec.ValidationError as error:
             raise RefusedError(400, str(error)) from None
-        return ask, default, f"content:{message}:{send}"
+        return ask, default, f"content:{len(message)}:{message}:{send}"
 
     async def _rendered(self, ask: Ask, slot: str, default: Creative | None) -> Content:
         agents = self._agents(ask.agent)
@@ -301,9 +311,14 @@ async def _asked(request: Request) -> Ask:
         ask = _ask(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedError(400, f"the body is not a request: {error}") from None
-    if "\x1f" in (ask.id or ""):
-        raise RefusedError(400, "id: must not hold the unit separator U+001F")
+    _require_plain("id", ask.id or "")
     return ask
+
+
+def _require_plain(name: str, value: str) -> None:
+    """It becomes part of a slot, whose parts U+001F separates, and Postgres stores no U+0000."""
+    if _CONTROL.search(value):
+        raise RefusedError(400, f"{name}: must not hold control characters, such as U+001F")
 
 
 def _words_of(creative: Creative | None) -> dict[str, Any]:

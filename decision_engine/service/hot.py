@@ -315,12 +315,16 @@ class HotPath:
 
     def decision(self, decision_id: str) -> dict[str, Any] | None:
         """A decision that was made here; None for any other."""
-        blob = self._store.get_decision(decision_id)
-        return None if blob is None else _decode(blob)
+        row = self._kept(decision_id)
+        return row if row is not None and "decision_id" in row else None
 
     def plan_of(self, epoch_id: str) -> dict[str, Any] | None:
         """What was frozen in the epoch of a decision made here."""
-        return self.decision(_epoch_key(epoch_id))
+        return self._kept(_epoch_key(epoch_id))
+
+    def _kept(self, key: str) -> dict[str, Any] | None:
+        blob = self._store.get_decision(key)
+        return None if blob is None else _decode(blob)
 
     def decision_of(self, slot: str, key: str) -> dict[str, Any] | None:
         """The decision of a slot for a person; None when there is none yet."""

@@ -9,6 +9,7 @@ Times are integer microseconds since 1970, UTC.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -32,6 +33,9 @@ KEPT = 14 * DAY
 """The longest window of a column that is counted here."""
 MAX_ITEMS = 2_000
 """Of one person; a robot's flood costs its own oldest events, not everybody's memory."""
+
+MAX_TICKETS = 100
+"""Of one person, likewise."""
 
 COMPLAINT = "complaint"
 OPENED, SOLVED = "Support Ticket Opened", "Support Ticket Solved"
@@ -205,13 +209,20 @@ def take_ticket(person: Person, event: Event) -> None:
 def merge_ticket(tickets: dict[str, Ticket], ticket_id: str, new: Ticket) -> None:
     """Put together what is known of one ticket: the last opening and the last solution."""
     old = tickets.get(ticket_id, new)
-    last = max(old, new, key=lambda t: _NEVER if t.opened_at is None else t.opened_at)
+    last = min(old, new, key=_recency)
     solved = [t.solved_at for t in (old, new) if t.solved_at is not None]
     tickets[ticket_id] = msgspec.structs.replace(last, solved_at=max(solved, default=None))
 
 
+def _recency(ticket: Ticket) -> tuple[int, str, float]:
+    """The last opening first; of one moment, as the warehouse does, a complaint, the worst."""
+    at = _NEVER if ticket.opened_at is None else ticket.opened_at
+    return -at, ticket.kind or "", math.inf if ticket.sentiment is None else ticket.sentiment
+
+
 def forget(person: Person, now: int) -> None:
-    """Drop what no column can count any more."""
+    """Drop what no column can count any more, and what is too much."""
+    forget_tickets(person)
     old = [key for key, item in person.items.items() if now - item.at > KEPT]
     surplus = len(person.items) - len(old) - MAX_ITEMS
     for key in old:
@@ -219,6 +230,20 @@ def forget(person: Person, now: int) -> None:
     if surplus > 0:
         for key in sorted(person.items, key=lambda k: person.items[k].at)[:surplus]:
             del person.items[key]
+
+
+def forget_tickets(person: Person) -> None:
+    """Keep the last `MAX_TICKETS`, open complaints before all others."""
+    surplus = len(person.tickets) - MAX_TICKETS
+    if surplus > 0:
+        for ticket_id in sorted(person.tickets, key=lambda k: _weight(person.tickets[k]))[:surplus]:
+            del person.tickets[ticket_id]
+
+
+def _weight(ticket: Ticket) -> tuple[bool, int]:
+    turns = [at for at in (ticket.opened_at, ticket.solved_at) if at is not None]
+    last = max(turns, default=_NEVER)
+    return ticket.kind == COMPLAINT and ticket.is_open(last), last
 
 
 def columns(

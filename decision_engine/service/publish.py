@@ -146,13 +146,18 @@ class Publishing(Part):
     async def _profiles(self, rows: list[dict[str, Any]]) -> list[str | None]:
         """What strangers did is their customer's from now on."""
         known = [(str(row.get("key")), row.get("identifiers")) for row in rows]
-        for key, identifiers in known:
-            if isinstance(identifiers, str):
-                self._people.publishing(key, identifiers.split("\n"))
+        self._claim(known)
         reasons = await asyncio.to_thread(self._store.publish_profiles, rows)
+        # A stranger may have come with one of the identifiers meanwhile.
+        self._claim([one for one, why in zip(known, reasons, strict=True) if why is None])
         for key, _ in known:
             self._people.published(key)
         return reasons
+
+    def _claim(self, known: Sequence[tuple[str, Any]]) -> None:
+        for key, identifiers in known:
+            if isinstance(identifiers, str):
+                self._people.publishing(key, identifiers.split("\n"))
 
     def _require(self, instance: str) -> None:
         if instance != self._store.instance:

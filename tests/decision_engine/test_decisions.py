@@ -123,6 +123,7 @@ def test_who_is_not_known_and_who_is_in_no_audience(api: Api) -> None:
         (b'{"user_id": 7}', "$.user_id"),
         (b'{"user": "u1"}', "unknown field `user`"),
         (b'{"user_id": "u1", "id": "a\\u001fb"}', "U+001F"),
+        (b'{"user_id": "u1", "id": "a\\u0000b"}', "control characters"),
         (b'{"user_id": "u1", "channel": "fax"}', "$.channel"),
     ],
 )
@@ -138,8 +139,12 @@ def test_requests_that_are_refused(api: Api) -> None:
     assert api.call("POST", "/v1/decide", data=b"x" * 40_000).status_code == 413
     assert api.decide(user_id="u1", agent="nobody").status_code == 404
     assert api.call("GET", "/v1/decisions/abc").status_code == 404
+    made = api.decide(user_id="u1", agent="price_page").json()["decision_id"]
+    epoch = api.call("GET", f"/v1/decisions/{made}").json()["decision"]["epoch_id"]
     assert api.call("GET", "/v1/content/price_page", key="").status_code == 401
+    assert api.call("GET", f"/v1/decisions/epoch:{epoch}").status_code == 404
     assert api.content(user_id="u1").status_code == 400
+    assert api.content(user_id="u1", message="m\x1fm", send="s").status_code == 400
     assert api.content(user_id="u1", message="m", send="s", default="nothing").status_code == 400
 
 
@@ -150,6 +155,11 @@ def test_one_decision_however_many_renders(api: Api) -> None:
     assert renders[0]["is_default"] is False
     sends = {api.content(send=f"s{n}", **call).json()["decision_id"] for n in range(10)}
     assert len(sends) == 10
+    one, other = {**call, "message": "a:b"}, {**call, "message": "a"}
+    assert api.content(send="c", **one).json()["decision_id"] not in {
+        api.content(send="b:c", **other).json()["decision_id"],
+        None,
+    }
     words = {
         r["creative"] for n in range(30) if (r := api.content(send=f"s{n}", **call).json())["send"]
     }

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from decision_engine.service import live as live_module
+from decision_engine.service.live import micros_of
+from decision_engine.service.publish import Publishing
 from decision_engine.service.records import Event
 from decision_engine.workspace import Workspace
-from tests.decision_engine.test_hot import CUSTOMER, NOW, Hot, decisions, live, page
+from tests.decision_engine.test_hot import (
+    CUSTOMER,
+    NOW,
+    PROFILE,
+    Hot,
+    decisions,
+    live,
+    page,
+    ticket,
+)
 from tests.decision_engine.test_hot import workspace as workspace
 
 
@@ -148,5 +162,54 @@ def test_the_end_waits_for_a_write_to_the_store_that_is_under_way(
         threading.Timer(0.05, go_on.set).start()
         await hot.path.stop()
         assert hot.store.position == hot.path.position
+
+    live(tmp_path, workspace, scene)
+
+
+def test_who_comes_while_a_profile_is_published_is_its_customer(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(hot: Hot) -> None:
+        publishing = Publishing(hot.receiver, hot.store, hot.path.people, "key")
+        publish, loop = hot.store.publish_profiles, asyncio.get_running_loop()
+
+        def slow(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
+            asyncio.run_coroutine_threadsafe(hot.send(page(1, anonymous_id="new")), loop).result(9)
+            return publish(rows)
+
+        monkeypatch.setattr(hot.store, "publish_profiles", slow)
+        row = {**PROFILE, "identifiers": "anonymous_id:new\nuser_id:u1"}
+        assert await publishing._profiles([row]) == [None]
+        await hot.path.flush()
+        assert hot.path.people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(hot.path.people.get(CUSTOMER).items) == {"m1"}
+
+    live(tmp_path, workspace, scene)
+
+
+def test_a_flood_of_tickets_does_not_hide_an_open_complaint(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    opened = "Support Ticket Opened"
+
+    async def scene(hot: Hot) -> None:
+        await hot.send(ticket(0, NOW - timedelta(hours=1), opened, "complaint"))
+        await hot.send(*(ticket(n, NOW, opened, "question") for n in range(1, 300)))
+        await hot.path.flush()
+        assert len(hot.path.people.get(CUSTOMER).tickets) == live_module.MAX_TICKETS
+        assert hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
+
+    live(tmp_path, workspace, scene)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_openings_at_one_moment_the_complaint_counts(
+    tmp_path: Path, workspace: Workspace, turned: bool
+) -> None:
+    async def scene(hot: Hot) -> None:
+        both = [ticket(1, NOW, "Support Ticket Opened", k) for k in ("question", "complaint")]
+        both = [structs.replace(e, message_id=f"t{n}") for n, e in enumerate(both)]
+        await hot.send(*(reversed(both) if turned else both))
+        assert hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
 
     live(tmp_path, workspace, scene)

@@ -154,6 +154,12 @@ class TestAnswers:
         assert shared.post("braze", {"events": [nul]}, BRAZE).status_code == 200
         assert stored(shared.log)[-1]["event_id"] == "ab"
 
+    def test_what_a_vendor_tells_of_the_future_happened_now(self, shared: Running) -> None:
+        late = {**opened(3, "Unsubscribe"), "time": 253402300799}
+        assert shared.post("braze", {"events": [late]}, BRAZE).status_code == 200
+        event = stored(shared.log)[-1]
+        assert event["occurred_at"] == event["received_at"]
+
     def test_an_empty_batch_is_fine(self, shared: Running) -> None:
         reply = shared.post("braze", {"events": []}, BRAZE)
         assert (reply.status_code, reply.json()) == (200, {"accepted": 0})
