@@ -10,8 +10,8 @@ from connectors.base import Warehouse
 from decision_engine.drift import Drift, drift, scores_of
 from decision_engine.errors import StepError
 from decision_engine.evaluation_log import AgentLog, customers_of, read_log
+from decision_engine.guardrail_prices import prices_of
 from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
-from decision_engine.prices import prices_of
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
 from decision_engine.training import REWARDS

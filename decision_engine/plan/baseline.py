@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
+import msgspec
+
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from decision_engine import configurations
 from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
 from decision_engine.load import PROJECT_FILE
+from decision_engine.overrides import NO_OVERRIDES, Override, Overrides
 from decision_engine.workspace import Workspace
 
 FILES = (PROJECT_FILE, "agents", "creatives")
@@ -28,14 +31,15 @@ class Baseline:
     """A configuration to compare with.
 
     `name` says which in a few words · `versions` the policy state each agent used, None for the
-    current ones · `is_stopped` its kill switch · `is_whole` false when its salt was another one,
-    which is not kept: it then decides with the salt of now.
+    current ones · `is_stopped` and `overrides` what people had decreed · `is_whole` false when
+    its salt was another one, which is not kept: it then decides with the salt of now.
     """
 
     name: str
     workspace: Workspace
     versions: Mapping[str, str] | None
     is_stopped: bool
+    overrides: Overrides
     is_whole: bool = True
 
 
@@ -45,13 +49,10 @@ def baseline(workspace: Workspace, warehouse: Warehouse, against: str | None) ->
         return _in_force(workspace, warehouse)
     if (Path(against) / PROJECT_FILE).is_file():
         other = Workspace.open(Path(against))
-        return Baseline(f"the folder {against}", other, None, workspace.is_stopped)
-    return Baseline(
-        f"the git revision {against}",
-        _of_revision(workspace.root, against),
-        None,
-        workspace.is_stopped,
-    )
+        name = f"the folder {against}"
+    else:
+        other, name = _of_revision(workspace.root, against), f"the git revision {against}"
+    return Baseline(name, other, None, workspace.is_stopped, workspace.overrides())
 
 
 def _in_force(workspace: Workspace, warehouse: Warehouse) -> Baseline:
@@ -68,12 +69,20 @@ def _in_force(workspace: Workspace, warehouse: Warehouse) -> Baseline:
     )
     if not found:
         nothing = replace(workspace, agents={}, creatives={})
-        return Baseline("nothing: no date was decided yet", nothing, {}, False)
-    slot, digest, is_stopped, plan = found[0]
+        return Baseline("nothing: no date was decided yet", nothing, {}, False, NO_OVERRIDES)
+    slot, digest, is_stopped, text = found[0]
+    plan = json.loads(text)
     then = configurations.read(workspace, warehouse, digest)
-    versions = {name: a["policy_version"] for name, a in json.loads(plan)["agents"].items()}
+    versions = {name: a["policy_version"] for name, a in plan["agents"].items()}
     name = f"what was in force on {slot}"
-    return Baseline(name, then, versions, bool(is_stopped), then.digest == digest)
+    decreed = Overrides(tuple(msgspec.convert(plan.get("overrides", []), list[Override])))
+    return Baseline(name, then, versions, bool(is_stopped), decreed, then.digest == digest)
+
+
+def overrides_now(workspace: Workspace, base: Baseline) -> Overrides:
+    """Those of the project folder; in a copy of it without a log, those that were in force."""
+    has_log = (workspace.state_folder / "overrides").exists()
+    return workspace.overrides() if has_log else base.overrides
 
 
 def _of_revision(root: Path, revision: str) -> Workspace:

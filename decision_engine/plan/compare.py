@@ -14,9 +14,10 @@ from decision_engine.batch import empty_audiences, needed, require_columns
 from decision_engine.build import Progress
 from decision_engine.epochs import FEATURES, profile_build
 from decision_engine.errors import StepError
+from decision_engine.overrides import Overrides
 from decision_engine.plan import journey
-from decision_engine.plan.baseline import Baseline, baseline
-from decision_engine.plan.edits import edits
+from decision_engine.plan.baseline import Baseline, baseline, overrides_now
+from decision_engine.plan.edits import decreed, edits
 from decision_engine.plan.estimate import expected
 from decision_engine.plan.journey import Journey
 from decision_engine.plan.pace import seconds_needed
@@ -55,13 +56,16 @@ def _plan(
     progress: Progress,
 ) -> Plan:
     old = replace(base.workspace, root=workspace.root)
-    before = side_of(old, warehouse, base.is_stopped, base.versions)
-    after = side_of(workspace, warehouse, workspace.is_stopped)
+    now = overrides_now(workspace, base)
+    before = side_of(old, warehouse, base.is_stopped, base.versions, base.overrides)
+    after = side_of(workspace, warehouse, workspace.is_stopped, None, now)
     (as_of,) = warehouse.rows(f"select max(as_of) from {workspace.model(FEATURES)}")[0]
-    learned = side_of(old, warehouse, base.is_stopped) if _differ(before, after) else None
+    learned = None
+    if _differ(before, after):
+        learned = side_of(old, warehouse, base.is_stopped, None, base.overrides)
     run = _Run(workspace, warehouse, before, after, learned, as_of, build, days)
     tally = run.tally(progress)
-    found = _result(run, tally, base)
+    found = _result(run, tally, base, now)
     empty = {a.name for a in empty_audiences(workspace, warehouse, after.agents)}
     return replace(found, warnings=tuple(risks(found, base, before, after, tally, empty)))
 
@@ -146,12 +150,12 @@ class _Run:
             yield contexts_of(batch)
 
 
-def _result(run: _Run, tally: Tally, base: Baseline) -> Plan:
+def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
     moves, ones = run.moves, np.ones((2, len(run.moves.agents)), dtype=np.int64)
     labels = [f"{a} · {m}" if a else "" for a, m in zip(moves.agents, moves.actions, strict=True)]
     decided = tally.by(moves.agents.tolist(), ones)
     sent = tally.by(moves.agents.tolist(), ones * moves.is_send)
-    found = edits(base.workspace, run.workspace)
+    found = edits(base.workspace, run.workspace) + decreed(base.overrides, now)
     touched = _touched(run, tally) if found else set()
     estimates = expected(run.workspace, run.warehouse, run.before, run.after, touched)
     names = sorted({a.name for side in (run.before, run.after) for a in side.agents})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from decision_engine.load import rules_of
+from decision_engine.overrides import Overrides
 from decision_engine.workspace import Workspace
 
 HIDDEN = "project.salt"
@@ -33,6 +34,20 @@ def edits(before: Workspace, after: Workspace) -> tuple[Edit, ...]:
     found = (Edit(path, old.get(path, ""), new.get(path, "")) for path in sorted({*old, *new}))
     different = [edit for edit in found if edit.before != edit.after]
     return tuple(_hidden(edit) for edit in _whole(different, before, after))
+
+
+def decreed(before: Overrides, after: Overrides) -> tuple[Edit, ...]:
+    """The overrides that came or went, with the reason that was given; not of single decisions."""
+    old, new = ({o.override_id: o for o in side.frozen} for side in (before, after))
+    return tuple(
+        Edit(
+            f"override.{o.kind}.{o.agent or 'all agents'}",
+            o.why if o.override_id in old else "",
+            o.why if o.override_id in new else "",
+        )
+        for o in (old | new).values()
+        if (o.override_id in old) != (o.override_id in new)
+    )
 
 
 def _whole(found: list[Edit], before: Workspace, after: Workspace) -> Iterator[Edit]:

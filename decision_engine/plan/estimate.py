@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 
 from connectors.base import Warehouse
 from decision_engine.arrow import matrix_of
+from decision_engine.cross_check import TREATMENT
 from decision_engine.decide import probabilities
+from decision_engine.decrees import with_lists
 from decision_engine.epochs import AgentInEpoch, in_epoch, read_state
 from decision_engine.errors import MissingColumnError
 from decision_engine.evaluate import Estimate, Log, compare
 from decision_engine.features import feature_names
 from decision_engine.guardrails import judge
 from decision_engine.logged import contexts_of_facts, daily_epochs
+from decision_engine.overrides import pinned
 from decision_engine.plan.sides import Side
 from decision_engine.reward_model import cross_fit, folds_of
 from decision_engine.scene import Scene
@@ -33,7 +36,6 @@ from decision_engine.training import REWARDS
 from decision_engine.types import Contexts, Epoch, Floats, Reason
 from decision_engine.workspace import Workspace
 
-TREATMENT = "treatment"
 LATEST = 50_000
 """So many closed decisions are looked at."""
 
@@ -157,10 +159,14 @@ def _chances(
 ) -> Floats:
     """What the side's treatment does with each row: (n, k) over the actions of both sides."""
     workspace = pair.sides[side].workspace
-    agent = in_epoch(workspace, pair.name, state)
+    agent = in_epoch(workspace, pair.name, state, pair.agents[side].overrides)
     catalog, policies = agent.plan.catalog, agent.plan.policies
+    config, overrides = agent.config, agent.overrides
     try:
-        reasons = judge(Scene(contexts, catalog, workspace.project, epoch))
+        scene = Scene(contexts, catalog, workspace.project, epoch, None, config, overrides)
+        reasons = with_lists(judge(scene), config.lists, catalog, contexts)
+        pins, everybody = overrides.on("pin", epoch.as_of), np.ones(len(x), dtype=bool)
+        reasons = pinned(reasons, catalog, contexts, pins, everybody)
     except MissingColumnError as error:
         raise RefusedError(f"the log does not hold {error.column}, which is looked at") from None
     policy = policies.get(TREATMENT, agent.config.policy)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from connectors.base import Warehouse
 from decision_engine.batch import decide_batch
 from decision_engine.epochs import AgentInEpoch, daily_agents, in_epoch, read_state
+from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.types import Bools, Contexts, Decisions, Epoch, Floats, Ints, Reason, Reasons
 from decision_engine.workspace import Workspace
 
@@ -37,6 +38,7 @@ def side_of(
     warehouse: Warehouse,
     is_stopped: bool,
     versions: Mapping[str, str] | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Side:
     """A configuration with its daily agents in the given versions, else in the current ones.
 
@@ -47,7 +49,7 @@ def side_of(
     def agent(name: str) -> AgentInEpoch:
         version = versions.get(name) if versions is not None else None
         state = read_state(workspace, warehouse, name, version) if has_states else None
-        return in_epoch(workspace, name, state)
+        return in_epoch(workspace, name, state, overrides)
 
     return Side(workspace, [agent(name) for name in daily_agents(workspace)], is_stopped)
 

@@ -99,6 +99,10 @@ def other_shares(folder: Path) -> None:
     replacing("nextmove.yml", "share: 0.2", "share: 0.3")(folder)
 
 
+def overriding(folder: Path, **fields: str) -> None:
+    Workspace.open(folder).override_log.add(by="test", why="a test", **fields)
+
+
 EDITS: dict[str, Edit] = {
     "a cap": replacing("nextmove.yml", "max: 1, days: 1", "max: 2, days: 1"),
     "the arbiter": replacing("nextmove.yml", "arbiter_explore: 0.05", "arbiter_explore: 0.9"),
@@ -108,6 +112,13 @@ EDITS: dict[str, Edit] = {
     "the groups": other_shares,
     "a subject": replacing("creatives/all.yml", "Come back", "Do <b>come</b> back"),
     "an agent": lambda folder: (folder / "agents/later.yml").unlink(),
+    "an override": lambda folder: overriding(folder, kind="pause", agent="later"),
+    "a pin": lambda folder: overriding(folder, kind="pin", agent="second", action="ideas"),
+    "a list": replacing(
+        "agents/second.yml",
+        "actions:",
+        "lists: [{name: few, members: orders_90d > 1, actions: [email.ideas.none.h09]}]\nactions:",
+    ),
     "the kill switch": lambda folder: (folder / "STOP").touch(),
 }
 

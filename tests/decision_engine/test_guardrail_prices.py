@@ -21,8 +21,8 @@ from decision_engine.config import Blackout, Project
 from decision_engine.epochs import FEATURES
 from decision_engine.evaluation import AgentEvaluation
 from decision_engine.evaluation_report import price_lines
+from decision_engine.guardrail_prices import Bitten, price, prices_of
 from decision_engine.guardrails import at_send, reasons
-from decision_engine.prices import Bitten, price, prices_of
 from decision_engine.types import Reason
 from decision_engine.waivers import is_waived
 from decision_engine.workspace import Workspace

@@ -20,6 +20,7 @@ from connectors.base import Warehouse
 from decision_engine import configurations
 from decision_engine.arrow import matrix_of
 from decision_engine.config import Waivable
+from decision_engine.cross_check import TREATMENT
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.guardrails import judge
@@ -30,8 +31,6 @@ from decision_engine.training import REWARDS
 from decision_engine.types import Bools, Contexts, Epoch, Floats, Ints, Reason
 from decision_engine.waivers import FACT, names_of
 from decision_engine.workspace import Workspace
-
-TREATMENT = "treatment"
 
 _SETTING = {"frequency_cap": "caps", "quiet_hours": "quiet_hours", "blackout": "blackouts"}
 
@@ -125,7 +124,9 @@ def _bites(
 ) -> Bools:
     """(n,): whether it rules out what every guardrail before it allows, waived or not."""
     everybody = msgspec.structs.replace(then.project, waived={})
-    reasons = judge(Scene(contexts, then.catalog(agent), everybody, epoch))
+    reasons = judge(
+        Scene(contexts, then.catalog(agent), everybody, epoch, None, then.agents[agent])
+    )
     bites: Bools = (reasons == Reason[guardrail.upper()]).any(axis=1)
     return bites
 
