@@ -83,7 +83,7 @@ class Gate:
         facts = dict(profile)
         names = (intent["customer_id"], intent["external_id"])
         for channel in set().union(*(self.refusals.get(name, set()) for name in names)):
-            facts |= refused(channel, profile)
+            facts |= refused(channel)
         if not self.complaining.isdisjoint(names):
             facts["has_open_complaint"] = True
         for send in self.journal.recent_sends(intent["customer_id"], _built(profile)):

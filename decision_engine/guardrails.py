@@ -67,29 +67,16 @@ def suppression(scene: Scene) -> Iterator[Ruling]:
 
 
 def consent(scene: Scene) -> Iterator[Ruling]:
-    """Each channel needs consent for the purpose, given and not withdrawn.
-
-    Consent to marketing covers service messages too, unless service was refused by itself.
-    """
-    catalog = scene.catalog
-    for channel in catalog.on:
-        if channel is None:
-            continue
-        marketing = scene.is_true(f"consent_{channel}")
-        if channel in catalog.promotions_on:
-            yield ~marketing, catalog.promotions_on[channel]
-        if channel in catalog.services_on:
-            agreed, is_known = scene.column(f"service_consent_{channel}")
-            yield ~np.where(is_known, agreed, marketing).astype(bool), catalog.services_on[channel]
+    """Each channel needs consent for the purpose, given and not withdrawn."""
+    for channel, actions in scene.catalog.promotions_on.items():
+        yield ~scene.is_true(f"consent_{channel}"), actions
+    for channel, actions in scene.catalog.services_on.items():
+        yield ~scene.is_true(f"service_consent_{channel}"), actions
 
 
-def refused(channel: str, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """What an opt-out at a vendor makes of the consents in a profile, as in dbt.
-
-    Marketing is refused; that service messages were agreed to does not count any more.
-    """
-    service = f"service_consent_{channel}"
-    return {f"consent_{channel}": False, service: False if profile.get(service) is False else None}
+def refused(channel: str) -> dict[str, Any]:
+    """What an opt-out at a vendor makes of the consents in a profile, as in dbt."""
+    return {f"consent_{channel}": False, f"service_consent_{channel}": False}
 
 
 def reachability(scene: Scene) -> Iterator[Ruling]:

@@ -31,7 +31,9 @@ def legal_window(scene: Scene) -> Iterator[Ruling]:
     for channel, by_slot in scene.catalog.promotions_by_slot.items():
         if channel in regulated():
             law, place = scene.law(channel)
-            forbidden = law.forbidden[place, scene.times.hour_of_week.T]
+            hour = scene.times.hour_of_week.T
+            alone = len(law.forbidden) == 1
+            forbidden = law.forbidden[0][hour] if alone else law.forbidden[place, hour]
             yield from ((forbidden[slot], actions) for slot, actions in by_slot)
 
 

@@ -261,7 +261,7 @@ def columns(
     out.update(_complaints(person, at))
     for channel, refused_at in person.refused.items():
         if refused_at <= at and (as_of is None or refused_at > as_of):
-            out |= refused(channel, profile)
+            out |= refused(channel)
     if person.has_push:
         out["has_push"] = True
     if person.touch and (as_of is None or person.touch.at > as_of):

@@ -48,7 +48,7 @@ PERSON: Mapping[str, Any] = {
     "is_suppressed": False,
     "has_open_complaint": False,
     "consent_email": True, "consent_push": True, "consent_sms": True,
-    "service_consent_email": None,
+    "service_consent_email": True,
     "country": "GB", "region": None,
     "has_email": True, "has_push": True, "has_phone": True,
     "time_zone": "Europe/London",
@@ -104,17 +104,10 @@ def blocks(reason: str, *actions: str) -> dict[str, str]:
         ({}, NO_CASE),
         ({"is_suppressed": True}, dict.fromkeys(MESSAGES, "suppressed")),
         ({"is_suppressed": None}, dict.fromkeys(MESSAGES, "suppressed")),
+        ({"consent_email": False}, {"promo": "no_consent", **NO_CASE}),
+        ({"consent_email": None}, {"promo": "no_consent", **NO_CASE}),
         ({"service_consent_email": False}, dict.fromkeys(("tip", "sorry", "gold"), "no_consent")),
-        (
-            {"consent_email": None, "service_consent_email": True},
-            {"promo": "no_consent", **NO_CASE},
-        ),
-        (
-            {"consent_email": False, "service_consent_email": True},
-            {"promo": "no_consent", **NO_CASE},
-        ),
-        ({"consent_email": False}, dict.fromkeys(EMAILS, "no_consent")),
-        ({"consent_email": None}, dict.fromkeys(EMAILS, "no_consent")),
+        ({"service_consent_email": None}, dict.fromkeys(("tip", "sorry", "gold"), "no_consent")),
         ({"consent_push": False}, blocks("no_consent", "push")),
         ({"consent_sms": None}, blocks("no_consent", "sms")),
         ({"has_email": False}, dict.fromkeys(EMAILS, "unreachable")),
@@ -229,11 +222,16 @@ def test_nobody() -> None:
     assert send_at(nobody, CATALOG, epoch()).shape == (0, 7)
 
 
+FLAGS = ("is_", "has_", "consent_", "service_consent_")
 values = st.sampled_from([True, False, None])
 counts = st.sampled_from([0, 1, 2, 3, 7, 8, None])
 rows = st.fixed_dictionaries(
     {
-        **{name: values for name in PERSON if name.startswith(("is_", "has_", "consent_"))},
+        **{
+            name: values
+            for name in PERSON
+            if name.startswith(("is_", "has_", "consent_", "service_"))
+        },
         **{name: counts for name in PERSON if "sends" in name},
         "time_zone": st.sampled_from(
             ["Europe/London", "America/New_York", "Asia/Tokyo", None, "x"]

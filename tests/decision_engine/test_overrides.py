@@ -144,7 +144,9 @@ def test_settled_leaves_the_first_possible_one(
 
 
 def test_a_small_list_follows_its_own_rule() -> None:
-    contexts = people({"tier": "gold"}, {"tier": "gold", "consent_email": False}, {"tier": "iron"})
+    contexts = people(
+        {"tier": "gold"}, {"tier": "gold", "service_consent_email": False}, {"tier": "iron"}
+    )
     codes = judge(Scene(contexts, CATALOG, rules(), epoch()))
     lists = (SmallList("vip", "tier = 'gold'", ("tip", "push")), SmallList("all", "true", ("sms",)))
     after = with_lists(codes, lists, CATALOG, contexts)

@@ -60,8 +60,8 @@ select 'c_' || md5(i::varchar) as customer_id, timestamp '2026-03-02 06:00:00' a
     v < .6 as has_push, ['bronze', 'silver', 'gold'][1 + (3 * v)::integer % 3] as tier,
     case when u < .4 then 'lead' else 'customer' end as lifecycle_stage, 'US' as country,
     ['CA', 'FL', 'TX', 'NY'][1 + (4 * v)::integer % 4] as region,
-    null::boolean as service_consent_email, null::boolean as service_consent_push,
-    null::boolean as service_consent_sms,
+    v < .85 as service_consent_email, w < .5 as service_consent_push,
+    u < .4 as service_consent_sms,
     ['America/New_York', 'America/Chicago', 'America/Los_Angeles', 'Europe/London'][
         1 + (4 * w)::integer % 4] as time_zone, 0 as open_deals, 0 as account_deals_won,
     null::integer as account_employees, (6 * u)::integer % 6 as turn

@@ -78,9 +78,11 @@ select
     customer_id,
     max(is_suppressed) = 1 as is_suppressed,
     {% for c in ['email', 'push', 'sms'] %}
-    {% for purpose, name in [('marketing', 'consent'), ('service', 'service_consent')] %}
-    max(case when purpose = '{{ purpose }}' and channel = '{{ c }}' then is_granted end) = 1 as {{ name }}_{{ c }}{{ ',' if not loop.last }}
-    {%- endfor %}{{ ',' if not loop.last }}
+    {% set marketing = "max(case when purpose = 'marketing' and channel = '" ~ c ~ "' then is_granted end)" %}
+    {% set service = "max(case when purpose = 'service' and channel = '" ~ c ~ "' then is_granted end)" %}
+    {{ marketing }} = 1 as consent_{{ c }},
+    -- Consent to marketing covers service messages, unless something was said about those alone.
+    coalesce({{ service }}, {{ marketing }}) = 1 as service_consent_{{ c }}{{ ',' if not loop.last }}
     {% endfor %}
 from facts
 group by 1
