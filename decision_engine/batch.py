@@ -15,10 +15,11 @@ from connectors import failpoint
 from connectors.base import Warehouse
 from decision_engine import epochs, keys
 from decision_engine.arrow import contexts_of
+from decision_engine.budgets import lots, worth_it
 from decision_engine.build import Progress
 from decision_engine.config import Project
 from decision_engine.cross_check import TREATMENT
-from decision_engine.decide import Candidates, arbitrate, decide, values
+from decision_engine.decide import Candidates, arbitrate, decide, gains, values
 from decision_engine.decrees import with_lists
 from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
 from decision_engine.errors import StepError
@@ -26,6 +27,7 @@ from decision_engine.features import all_needed_columns, design
 from decision_engine.guardrails import judge
 from decision_engine.load import load_project
 from decision_engine.overrides import pinned
+from decision_engine.pricing import prices_of
 from decision_engine.record import table_of
 from decision_engine.rules import compile_rule, parsed
 from decision_engine.scene import Scene
@@ -64,7 +66,12 @@ def decide_all(
         require_columns(workspace, warehouse)
         if status == "new":
             require_audiences(workspace, warehouse, agents)
+        if begun.is_new:
+            columns = needed(workspace.project, agents)
+            prices = prices_of(workspace, warehouse, agents, epoch, columns, decide_batch)
+            agents = epochs.at_prices(workspace, agents, prices)
         if begun.is_new and not dry_run:
+            workspace.prices.write(prices)
             epochs.commit(workspace, warehouse, epoch, agents)
             failpoint.hit("decide.epoch.after_commit")
         tally = Tally()
@@ -235,7 +242,11 @@ def audience_of(
     config, catalog = agent.config, agent.plan.catalog
     scene = Scene(taken, catalog, project, epoch, channel, config, agent.overrides)
     x = design(taken, config.context)
-    reasons = with_lists(judge(scene), config.lists, catalog, taken)
+    reasons = judge(scene)
+    if agent.costs is not None:
+        gained = gains(agent.plan, config.policy, x)
+        reasons = worth_it(reasons, gained, agent.costs, lots(project.salt, taken.customer_ids))
+    reasons = with_lists(reasons, config.lists, catalog, taken)
     return Audience(agent, np.flatnonzero(wanted), taken, x, reasons, scene.times)
 
 

@@ -136,7 +136,10 @@ class SmallList(Frozen, frozen=True):
 class Agent(Frozen, frozen=True):
     """One use case.
 
-    Messages are only for those of the audience for whom `eligible_if` holds.
+    Messages are only for those of the audience for whom `eligible_if` holds. With
+    `approval: each` a message is held until a person approves its decision. So is every message
+    of an agent whose decisions have a `significant_effect` on people, legal or alike: credit,
+    insurance, work, housing, health, an individual price (GDPR, article 22).
     `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
     An agent with `triggers` decides when one of them fires or when it is asked, not daily.
     """
@@ -151,6 +154,8 @@ class Agent(Frozen, frozen=True):
     groups: tuple[Group, ...] | None = None
     eligible_if: Rule | None = None
     lists: tuple[SmallList, ...] = ()
+    approval: Literal["none", "each"] = "none"
+    significant_effect: bool = False
     time_to_live: Duration = "6h"
     triggers: tuple[Trigger, ...] = ()
 
@@ -206,6 +211,24 @@ class Blackout(Frozen, frozen=True):
     last: date
     why: str
     channel: Channel | None = None
+
+
+class Limit(Frozen, frozen=True):
+    """What there is of something that messages use up: money, stock, the time of sales reps.
+
+    A message uses it up when its incentive, creative and channel are among those that are named;
+    what is not named is all of them. It uses one unit, or the cost of its incentive for
+    `unit: cents`. `max` is for a rolling window of `days`, for good when `days` is null;
+    `rep_capacity` is the daily capacity of all available reps of the CRM.
+    """
+
+    limit: Name
+    max: Annotated[int, Meta(ge=0)] | Literal["rep_capacity"]
+    unit: Literal["messages", "cents"] = "messages"
+    days: Literal[1, 7, 30] | None = 1
+    incentives: tuple[Name, ...] = ()
+    creatives: tuple[Name, ...] = ()
+    channels: tuple[Channel, ...] = ()
 
 
 class Schemas(Frozen, frozen=True):
@@ -315,9 +338,15 @@ class Project(Frozen, frozen=True):
     blackouts: tuple[Blackout, ...] = ()
     waived: dict[Waivable, Annotated[float, Meta(gt=0.0, le=0.1)]] = {}
     eligible_if: Rule | None = None
+    limits: tuple[Limit, ...] = ()
     arbiter_explore: Share = 0.05
     service: Service | None = None
     alerts: Alerts | None = None
+
+
+def needs_approval(agent: Agent | None) -> bool:
+    """Whether a person must approve each decision before its message leaves."""
+    return agent is not None and (agent.approval == "each" or agent.significant_effect)
 
 
 def hours(duration: str) -> int:

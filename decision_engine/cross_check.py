@@ -20,6 +20,7 @@ from decision_engine.config import (
     FactoredLinearThompson,
     FixedPolicy,
     Group,
+    Limit,
     Policy,
     Project,
     UniformPolicy,
@@ -90,11 +91,30 @@ def project_problems(project: Project, known: Known) -> Iterator[Problem]:
     for i, incentive in enumerate(project.incentives):
         if incentive.incentive in twice([NO_INCENTIVE, *(x.incentive for x in project.incentives)]):
             yield ("incentives", i), f"incentive '{incentive.incentive}' is there already"
+    for i, limit in enumerate(project.limits):
+        yield from _limit_problems(limit, ("limits", i), project, known)
     if project.quiet_hours.start >= project.quiet_hours.end:
         yield ("quiet_hours",), "start must be before end: messages leave in between"
     for i, blackout in enumerate(project.blackouts):
         if blackout.last < blackout.first:
             yield ("blackouts", i, "last"), "is before `first`"
+
+
+def _limit_problems(
+    limit: Limit, where: Where, project: Project, known: Known
+) -> Iterator[Problem]:
+    if limit.limit in twice(x.limit for x in project.limits):
+        yield (*where, "limit"), f"limit '{limit.limit}' is there twice"
+    if limit.max == "rep_capacity" and (limit.unit, limit.days) != ("messages", 1):
+        yield (*where, "max"), "rep_capacity is a number of messages a day"
+    incentives = {i.incentive for i in project.incentives}
+    for name, given, there in (
+        ("incentives", limit.incentives, incentives),
+        ("creatives", limit.creatives, known.creatives),
+    ):
+        for i, one in enumerate(given if there is not None else ()):
+            if one not in (there or ()):
+                yield (*where, name, i), unknown(name[:-1], one, there or ())
 
 
 def _destination_problems(project: Project) -> Iterator[Problem]:

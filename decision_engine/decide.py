@@ -216,12 +216,21 @@ def values(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -
     between touches, so a customer who buys anyway is no reason to prefer an agent. 0 for agents
     without a posterior.
     """
+    best: Floats = np.where(eligible, gains(plan, policy, x), -np.inf).max(axis=1)
+    return np.maximum(best, 0.0)
+
+
+def gains(plan: AgentPlan, policy: config.Policy, x: Floats) -> Floats:
+    """What each action is expected to gain over doing nothing (n, k), in reward units.
+
+    0 for agents without a posterior.
+    """
     mean, _ = _posterior(plan, policy, x)
     if not mean.shape[1] or plan.state is None:
-        return np.zeros(len(x))
+        return np.zeros((len(x), len(plan.catalog)))
     rewards = POLICIES[kind_of(policy)].in_rewards(plan.state, mean)
-    best: Floats = np.where(eligible, rewards, -np.inf).max(axis=1) - rewards[:, 0]
-    return np.maximum(best, 0.0)
+    over: Floats = rewards - rewards[:, :1]
+    return over
 
 
 def probabilities(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats:

@@ -32,7 +32,7 @@ from decision_engine.confirmed import Confirmed, outboxes_of
 from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
-from decision_engine.intents import MESSAGES, intents
+from decision_engine.intents import MESSAGES, approved, intents
 from decision_engine.outbox import OutboxSync
 from decision_engine.sync_runs import SyncRun, record
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
@@ -125,6 +125,7 @@ class Delivery:
         problems: list[ConnectorError],
     ) -> list[SyncRun]:
         self.journal.add(intents(self.workspace, warehouse, EVENTS, clock()))
+        self.journal.add(approved(self.workspace, warehouse, clock()))
         due = [intent["customer_id"] for intent in self.journal.due(clock())]
         if not due:
             return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from connectors.base import Warehouse
 from decision_engine import configurations, keys
+from decision_engine.budgets import NO_PRICES, Prices, costs
 from decision_engine.config import Agent, Group, Policy, hours
 from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
@@ -32,7 +33,7 @@ from decision_engine.policies import (
 )
 from decision_engine.state import DEFAULT_PRECISION, PolicyState, load, save
 from decision_engine.tables import EPOCHS, POLICY_STATES
-from decision_engine.types import Catalog, Epoch, Ints
+from decision_engine.types import Catalog, Epoch, Floats, Ints
 from decision_engine.workspace import Workspace
 
 FEATURES = "dim_customer_features"
@@ -51,6 +52,8 @@ class AgentInEpoch:
     group_salt: str
     fact_columns: tuple[str, ...]
     overrides: Overrides = NO_OVERRIDES
+    costs: Floats | None = None
+    """What each action (k,) uses up of limits is worth; None when all prices are 0."""
 
     @property
     def name(self) -> str:
@@ -165,26 +168,20 @@ def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
 
 def freeze(workspace: Workspace, warehouse: Warehouse, begun: Begun) -> list[AgentInEpoch]:
     """The daily agents with the states they use in this epoch, in the order of their names."""
-    pinned = {} if begun.is_new else _pinned_versions(workspace, warehouse, begun.epoch)
-    return [
-        in_epoch(
-            workspace,
-            name,
-            read_state(workspace, warehouse, name, pinned.get(name)),
-            begun.overrides,
-        )
-        for name in daily_agents(workspace)
-    ]
+    plan = {"agents": {}} if begun.is_new else _plan(workspace, warehouse, begun.epoch)
+    found = []
+    for name in daily_agents(workspace):
+        then = plan["agents"].get(name, {})
+        state = read_state(workspace, warehouse, name, then.get("policy_version"))
+        agent = in_epoch(workspace, name, state, begun.overrides)
+        costs = then.get("costs")
+        found.append(agent if costs is None else replace(agent, costs=np.array(costs)))
+    return found
 
 
 def daily_agents(workspace: Workspace) -> list[str]:
     """The agents that the batch decides for, sorted: those without triggers."""
     return sorted(name for name, agent in workspace.agents.items() if not agent.triggers)
-
-
-def _pinned_versions(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, str]:
-    agents = _plan(workspace, warehouse, epoch)["agents"]
-    return {name: a["policy_version"] for name, a in agents.items()}
 
 
 def _plan(workspace: Workspace, warehouse: Warehouse, epoch: Epoch) -> dict[str, Any]:
@@ -206,6 +203,7 @@ def in_epoch(
     name: str,
     state: PolicyState | None,
     overrides: Overrides = NO_OVERRIDES,
+    prices: Prices = NO_PRICES,
 ) -> AgentInEpoch:
     """One agent with a learned state; from its prior when there is none that fits."""
     agent, catalog = workspace.agents[name], workspace.catalog(name)
@@ -228,7 +226,21 @@ def in_epoch(
             sorted(text | mine.columns | columns_of(catalog, workspace.project, agent))
         ),
         overrides=mine,
+        costs=_costs(workspace, catalog, prices),
     )
+
+
+def _costs(workspace: Workspace, catalog: Catalog, prices: Prices) -> Floats | None:
+    if not prices:
+        return None
+    return costs(workspace.project.limits, prices, catalog, workspace.project.incentives)
+
+
+def at_prices(
+    workspace: Workspace, agents: Iterable[AgentInEpoch], prices: Prices
+) -> list[AgentInEpoch]:
+    """The agents with what their actions cost at these prices."""
+    return [replace(a, costs=_costs(workspace, a.plan.catalog, prices)) for a in agents]
 
 
 def read_state(
@@ -380,6 +392,7 @@ def _agent_plan(agent: AgentInEpoch) -> dict[str, Any]:
             for group, p in agent.plan.policies.items()
         },
         "groups": [{"name": g.name, "share": g.share} for g in agent.groups],
+        "costs": None if agent.costs is None else agent.costs.tolist(),
         "audience": agent.config.audience,
         "time_to_live_hours": hours(agent.config.time_to_live),
     }

@@ -36,6 +36,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.EXCLUDED: "a person has excluded this segment",
     Reason.PAUSED: "a person has paused the agent",
     Reason.FROZEN: "a person has frozen it",
+    Reason.BUDGET: "it is not expected to be worth what it uses up of a limit",
     Reason.SMALL_LIST: "the customer is on a small list, which follows its own rule",
     Reason.PINNED: "a person has pinned another action",
     Reason.BLACKOUT: "promotions rest on that day",
@@ -106,7 +107,7 @@ class _Case:
         for i, code in enumerate(self.record["reasons"]):
             if code != Reason.ELIGIBLE:
                 found.setdefault(Reason(code), []).append(i)
-        order = (*GUARDRAILS, Reason.SMALL_LIST, Reason.PINNED)
+        order = (*GUARDRAILS, Reason.BUDGET, Reason.SMALL_LIST, Reason.PINNED)
         return {reason: found[reason] for reason in order if reason in found}
 
     def move(self, i: int) -> str:

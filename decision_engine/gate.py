@@ -15,9 +15,11 @@ from typing import Any
 from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
-from decision_engine.guardrails import at_send, columns_of, refused
+from decision_engine.guardrails import REASON_NAMES, at_send, columns_of, message_of, refused
+from decision_engine.limits_left import Till, left
 from decision_engine.news import Feed, Identifier
 from decision_engine.overrides import Overrides
+from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 
 LOOK_SECONDS = 1.0
@@ -44,6 +46,7 @@ class Gate:
         self.profiles = _profiles(workspace, warehouse, customer_ids, self.overrides)
         oldest = min(map(_built, self.profiles.values()), default=datetime.max)
         self.people = People(workspace, warehouse)
+        self.till: Till | None = None
         self.feed = Feed(workspace, warehouse, oldest)
         self.look()
 
@@ -61,7 +64,7 @@ class Gate:
         self.look_at_overrides()
         profile = self.profiles.get(intent["customer_id"])
         fresh = self.fresh(intent, profile) if profile is not None else None
-        return at_send(
+        reason = at_send(
             intent,
             fresh,
             self.workspace.project,
@@ -70,6 +73,15 @@ class Gate:
             self.workspace.agents.get(intent["agent"]),
             self.overrides,
         )
+        if reason is None and self.workspace.project.limits and not self.is_left(intent, now):
+            return REASON_NAMES[Reason.BUDGET]
+        return reason
+
+    def is_left(self, intent: Mapping[str, Any], now: datetime) -> bool:
+        """Whether the limits have room for the message, which then takes what it uses."""
+        if self.till is None:
+            self.till = Till(self.workspace, left(self.workspace, self.warehouse, now))
+        return self.till.take(intent["send_key"], message_of(intent))
 
     def look_at_overrides(self) -> None:
         """Before every message; a new rule may ask for columns that were not read yet."""

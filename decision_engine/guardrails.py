@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from decision_engine.config import Agent, Cap, Project
+from decision_engine.config import Agent, Cap, Project, needs_approval
 from decision_engine.decrees import excluded, frozen, paused
 from decision_engine.errors import MissingColumnError
 from decision_engine.legal_windows import regulated
@@ -46,6 +46,7 @@ MAX_PROFILE_AGE = timedelta(hours=48)
 """Profiles older than this are no ground for a decision, nor for a send."""
 
 EXPIRED, UNKNOWN_PERSON, OVERRIDDEN = "expired", "unknown_person", "overridden"
+NOT_APPROVED = "not_approved"
 """Reasons that only the send boundary has."""
 
 
@@ -244,7 +245,9 @@ def at_send(
     last_word = overrides.decisions.get(intent["decision_id"])
     if last_word is not None and last_word.kind == "stop":
         return OVERRIDDEN
-    catalog, epoch = _intended(intent), Epoch("", "", now, "", "", kill_switch)
+    if needs_approval(agent) and (last_word is None or last_word.kind != "approve"):
+        return NOT_APPROVED
+    catalog, epoch = _only(message_of(intent)), Epoch("", "", now, "", "", kill_switch)
     mine = overrides.of(intent["agent"])
     who = np.array([intent["customer_id"]], dtype=object)
     for zone in dict.fromkeys((fresh.get("time_zone"), intent.get("time_zone"))):
@@ -256,16 +259,18 @@ def at_send(
     return None
 
 
-def _intended(intent: Mapping[str, Any]) -> Catalog:
-    return _only(
+def message_of(intent: Mapping[str, Any]) -> Action:
+    """What an intended message is, for the guardrails."""
+    fields = intent["fields"]
+    return Action(
         intent["action"],
         intent["channel"],
-        intent["fields"]["creative"],
-        bool(intent["is_promotional"]),
+        fields["creative"],
+        fields["incentive"],
+        is_promotional=bool(intent["is_promotional"]),
     )
 
 
 @lru_cache(maxsize=1024)
-def _only(key: str, channel: str, creative: str, is_promotional: bool) -> Catalog:
-    action = Action(key, channel, creative, is_promotional=is_promotional)
-    return Catalog((Action(NO_ACTION), action))
+def _only(message: Action) -> Catalog:
+    return Catalog((Action(NO_ACTION), message))

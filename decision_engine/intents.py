@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.base import Warehouse
+from decision_engine.config import needs_approval
 from decision_engine.errors import StepError
 from decision_engine.workspace import Workspace
 
@@ -38,31 +39,68 @@ def intents(
 ) -> Iterator[dict[str, Any]]:
     """The send intents of an epoch's slot: every decision that is ours to send and not expired.
 
-    `EVENTS` stands for all decisions of the hot path.
+    `EVENTS` stands for all decisions of the hot path. What a person must approve first is not
+    among them (`approved`).
     """
+    for row in _decided(workspace, warehouse, "e.slot = ?", slot, as_of):
+        if not needs_approval(workspace.agents.get(row["agent"])):
+            yield _sendable(workspace, row)
+
+
+def approved(
+    workspace: Workspace, warehouse: Warehouse, as_of: datetime
+) -> Iterator[dict[str, Any]]:
+    """The send intents of decisions that a person has approved, unless they have expired."""
+    last_words = workspace.overrides().decisions.items()
+    ids = [key for key, override in last_words if override.kind == "approve"]
+    if ids:
+        where = warehouse.among("d.decision_id")
+        for row in _decided(workspace, warehouse, where, ids, as_of):
+            yield _sendable(workspace, row)
+
+
+def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[dict[str, Any]]:
+    """The decisions that wait for a person's approval, those that expire first at the front."""
+    last_words = workspace.overrides().decisions
+    names = [name for name, agent in workspace.agents.items() if needs_approval(agent)]
+    if not names:
+        return []
+    rows = _decided(workspace, warehouse, warehouse.among("d.agent"), names, as_of)
+    waiting = [row for row in rows if row["decision_id"] not in last_words]
+    return sorted(waiting, key=lambda row: (row["expires_at"], row["decision_id"]))
+
+
+def _decided(
+    workspace: Workspace, warehouse: Warehouse, where: str, value: Any, as_of: datetime
+) -> Iterator[dict[str, Any]]:
     query = (
         "select d.decision_id, d.customer_id, d.agent, d.action, d.channel, d.creative,"
-        " d.incentive, d.is_promotional, d.send_at, d.expires_at, c.external_id, c.time_zone"
+        " d.slot, d.incentive, d.is_promotional, d.send_at, d.expires_at, c.external_id,"
+        " c.time_zone"
         f" from {workspace.engine('decisions')} d"
         f" join {workspace.engine('epochs')} e on d.epoch_id = e.epoch_id"
         f" join {workspace.model('dim_customers')} c on d.customer_id = c.customer_id"
-        " where e.slot = ? and d.action <> 'no_action' and d.expires_at > ?"
+        f" where {where} and d.action <> 'no_action' and d.expires_at > ?"
         " and d.carried_out_by = 'delivery'"
         " order by d.send_at, d.decision_id"
     )
-    for batch in warehouse.query(query, [slot, as_of]):
-        for row in batch.to_pylist():
-            if row["creative"] not in workspace.creatives:
-                raise StepError(
-                    f"creative '{row['creative']}' was decided for {slot} and is not in creatives/"
-                    " any more; put it back until this date's messages are sent"
-                )
-            if row["channel"] not in workspace.project.channels:
-                raise StepError(
-                    f"nextmove.yml: channels: {row['channel']} was decided for {slot} and has no"
-                    " destination any more; put it back until this date's messages are sent"
-                )
-            yield intent_of(workspace, row)
+    for batch in warehouse.query(query, [value, as_of]):
+        yield from batch.to_pylist()
+
+
+def _sendable(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
+    """The intent of a decision. StepError when the project cannot send it any more."""
+    if row["creative"] not in workspace.creatives:
+        raise StepError(
+            f"creative '{row['creative']}' was decided for {row['slot']} and is not in creatives/"
+            " any more; put it back until this date's messages are sent"
+        )
+    if row["channel"] not in workspace.project.channels:
+        raise StepError(
+            f"nextmove.yml: channels: {row['channel']} was decided for {row['slot']} and has no"
+            " destination any more; put it back until this date's messages are sent"
+        )
+    return intent_of(workspace, row)
 
 
 def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from decision_engine.command import JSON, PROJECT, Moment, emit, open_workspace, reported_errors
+from decision_engine.command import (
+    AS_OF,
+    JSON,
+    PROJECT,
+    Moment,
+    emit,
+    open_workspace,
+    reported_errors,
+)
 from decision_engine.overrides import Kind
 from decision_engine.terminal import new_table
 
@@ -160,6 +168,57 @@ def stop(decision_id: str, folder: Path, by: str, why: str, as_json: bool) -> No
         decision = decision_of(open_workspace(folder), decision_id)
     target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
     give(folder, as_json, "stop", by, why, **target)
+
+
+@override.command()
+@click.argument("decision_id")
+@shared
+def approve(decision_id: str, folder: Path, by: str, why: str, as_json: bool) -> None:
+    """Let the message of a held decision leave, with the next delivery.
+
+    \b
+    Example:  nextmove override approve 3f2a9c --why "checked with the customer's file"
+    """
+    from decision_engine.overriding import decision_of
+
+    with reported_errors():
+        decision = decision_of(open_workspace(folder), decision_id)
+    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
+    give(folder, as_json, "approve", by, why, **target)
+
+
+@override.command()
+@PROJECT
+@AS_OF
+@JSON
+def held(folder: Path, as_of: datetime, as_json: bool) -> None:
+    """The decisions that wait for approval, those that expire first at the front.
+
+    \b
+    Example:  nextmove override held
+    """
+    from decision_engine.audit import warehouse_of_decisions
+    from decision_engine.intents import held as waiting
+
+    with reported_errors():
+        workspace = open_workspace(folder)
+        with warehouse_of_decisions(workspace) as warehouse:
+            rows = waiting(workspace, warehouse, as_of)
+        names = ("decision_id", "agent", "customer_id", "action")
+        result = [
+            {**{n: row[n] for n in names}, "expires_at": row["expires_at"].isoformat()}
+            for row in rows
+        ]
+        emit({"held": result}, as_json, lambda r: _held(r["held"]))
+
+
+def _held(rows: list[dict[str, Any]]) -> Any:
+    table = new_table("held for approval")
+    for name in ("decision", "agent", "customer", "action", "expires"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row["decision_id"][:12], *(str(v) for v in list(row.values())[1:]))
+    return table
 
 
 @override.command()

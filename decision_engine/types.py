@@ -58,6 +58,7 @@ class Reason(IntEnum):
     FROZEN = 18
     SMALL_LIST = 19
     PINNED = 20
+    BUDGET = 21
 
 
 class Column(NamedTuple):

@@ -23,6 +23,7 @@ from decision_engine.home import require_home
 from decision_engine.load import config_digest, load_project
 from decision_engine.override_log import OverrideLog
 from decision_engine.overrides import Overrides
+from decision_engine.price_file import PriceFile
 from decision_engine.tables import ENGINE_KEYS, ENGINE_TABLES
 from decision_engine.types import Catalog
 
@@ -148,6 +149,11 @@ class Workspace:
         """The log of what people have decreed."""
         return _override_log(self.state_folder / "overrides")
 
+    @property
+    def prices(self) -> PriceFile:
+        """The prices of limits that the last batch has set."""
+        return _price_file(self.state_folder / "prices.json")
+
     def api_key(self, destination: str) -> str:
         """The key of a destination, from its environment variable."""
         field = f"destinations.{destination}.api_key_env"
@@ -180,6 +186,11 @@ class Workspace:
 @lru_cache(maxsize=64)
 def _override_log(folder: Path) -> OverrideLog:
     return OverrideLog(folder)
+
+
+@lru_cache(maxsize=64)
+def _price_file(file: Path) -> PriceFile:
+    return PriceFile(file)
 
 
 def _with_address(settings: dict[str, str]) -> dict[str, str]:

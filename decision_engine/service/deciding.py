@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from decision_engine.batch import decide_batch
+from decision_engine.budgets import NO_PRICES, Prices
+from decision_engine.config import needs_approval
 from decision_engine.cross_check import EVENT_COLUMNS
 from decision_engine.epochs import EVENTS, AgentInEpoch, in_epoch, plan_of
 from decision_engine.features import all_needed_columns
@@ -40,13 +42,15 @@ class Decider:
         *,
         is_stopped: bool,
         overrides: Overrides = NO_OVERRIDES,
+        prices: Prices = NO_PRICES,
     ) -> None:
         """`states` are the published ones; agents without one cannot decide."""
         self.workspace = workspace
         self.is_stopped = is_stopped
         self.overrides = overrides
+        self.prices = prices
         self.agents: dict[str, AgentInEpoch] = {
-            name: in_epoch(workspace, name, states[name], overrides)
+            name: in_epoch(workspace, name, states[name], overrides, prices)
             for name in sorted(workspace.agents)
             if name in states
         }
@@ -77,6 +81,7 @@ class Decider:
             self.workspace.digest,
             json.dumps(versions, sort_keys=True),
             str(self.is_stopped),
+            json.dumps(dict(self.prices), sort_keys=True),
             str(self.overrides.is_known),
             *(o.override_id for o in self.overrides.frozen),
         )
@@ -119,7 +124,7 @@ class Decider:
         slots, ids, values = zip(*people, strict=True)
         made = decide_batch(
             self._layout.contexts(ids, values),
-            [self.agents[name] for name in agents],
+            [self.agents[name] for name in agents if self.may(name, carried_out_by)],
             epoch,
             self.workspace.project,
             slots=slots,
@@ -131,6 +136,10 @@ class Decider:
             for agent, decisions in made
             for row in rows_of(decisions, agent, epoch, carried_out_by)
         }
+
+    def may(self, agent: str, carried_out_by: CarriedOutBy) -> bool:
+        """What needs a person's approval is not for a caller to carry out at once."""
+        return carried_out_by == "delivery" or not needs_approval(self.agents[agent].config)
 
     def called_by(self, event: records.Event) -> list[tuple[str, str | None]]:
         """(agent, condition on the profile) of each trigger that the event itself satisfies."""

@@ -197,13 +197,14 @@ class HotPath:
     def _refresh(self) -> None:
         """Decide with the policy states published last; heed kill switch and overrides."""
         policies, is_stopped = self._store.policies(), self._workspace.is_stopped
-        overrides, last = self._workspace.overrides(), self._decider
-        known = last is not None and (last.is_stopped, last.overrides) == (is_stopped, overrides)
+        overrides, prices = self._workspace.overrides(), self._workspace.prices.current()
+        frozen, last = (is_stopped, overrides, prices), self._decider
+        known = last is not None and (last.is_stopped, last.overrides, last.prices) == frozen
         if policies and not (known and policies is self._policies):
             states = {name: load(policy.state) for name, policy in policies.items()}
             self._policies = policies
             self._decider = Decider(
-                self._workspace, states, is_stopped=is_stopped, overrides=overrides
+                self._workspace, states, is_stopped=is_stopped, overrides=overrides, prices=prices
             )
 
     @property

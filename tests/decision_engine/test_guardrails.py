@@ -385,7 +385,7 @@ def test_a_message_leaves_within_its_hour_and_within_a_day(
 INTENT = {
     "channel": "email", "is_promotional": True, "time_zone": LONDON,
     "expires_at": "2026-01-15T13:00:00", "agent": "growth", "action": "promo",
-    "decision_id": "d1", "customer_id": "c0", "fields": {"creative": "autumn"},
+    "decision_id": "d1", "customer_id": "c0", "fields": {"creative": "autumn", "incentive": "none"},
 }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ NOTES = {
     "epochs.profile_build": "names the build of the profiles",
     "epochs.config_digest": "SHA-256 of project, agents and creatives",
     "overrides.by": "who decided it",
-    "overrides.kind": "`pause`, `exclude`, `freeze`, `pin`, `stop`, `release`",
+    "overrides.kind": "`pause`, `exclude`, `freeze`, `pin`, `stop`, `approve`, `release`",
     "overrides.action": "key of an action, or name of a creative",
     "overrides.rule": "whom it is about",
     "overrides.releases": "the override that this one ends",

@@ -16,7 +16,14 @@ import pytest
 
 from connectors.destinations import DESTINATIONS
 from decision_engine.cli import main
-from decision_engine.guardrails import EXPIRED, GUARDRAILS, OVERRIDDEN, REASON_NAMES, UNKNOWN_PERSON
+from decision_engine.guardrails import (
+    EXPIRED,
+    GUARDRAILS,
+    NOT_APPROVED,
+    OVERRIDDEN,
+    REASON_NAMES,
+    UNKNOWN_PERSON,
+)
 from decision_engine.policies import POLICIES
 from decision_engine.types import Reason
 from tests.docs import reference
@@ -67,14 +74,16 @@ def test_every_policy_destination_and_command_is_mentioned() -> None:
     assert [c for c in main.commands if f"nextmove {c}" not in text] == []
 
 
-SETTLED = (Reason.SMALL_LIST, Reason.PINNED)
+SETTLED = (Reason.BUDGET, Reason.SMALL_LIST, Reason.PINNED)
 
 
 def test_every_guardrail_is_in_the_table() -> None:
     page = (DOCS / "concepts" / "guardrails.md").read_text()
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
     assert rows == [(str(r.value), REASON_NAMES[r]) for r in (*GUARDRAILS, *SETTLED)]
-    assert [r for r in (EXPIRED, OVERRIDDEN, UNKNOWN_PERSON) if f"`{r}`" not in page] == []
+    assert [
+        r for r in (EXPIRED, NOT_APPROVED, OVERRIDDEN, UNKNOWN_PERSON) if f"`{r}`" not in page
+    ] == []
 
 
 def test_paths_in_the_capabilities_exist() -> None:

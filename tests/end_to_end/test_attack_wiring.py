@@ -19,7 +19,7 @@ from decision_engine.demo import clear
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.inbound import load_log
-from decision_engine.intents import intents
+from decision_engine.intents import approved, held, intents
 from decision_engine.loop import take_in
 from decision_engine.service.records import Webhook, frame
 from decision_engine.workspace import Workspace
@@ -73,6 +73,38 @@ def test_an_override_holds_for_the_very_next_message(project: Path) -> None:
             assert gate(intent, moment(intent)) == expected
             log.add(kind="release", by="ann", why="over", releases=made.override_id)
             assert gate(intent, moment(intent)) is None
+
+
+def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: Path) -> None:
+    for path in (project / "agents").glob("*.yml"):
+        path.write_text(path.read_text() + "\napproval: each\n")
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    log, now = workspace.override_log, midnight(0)
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+        assert list(intents(workspace, warehouse, SLOT, now)) == []
+        first, second, *_ = waiting = held(workspace, warehouse, now)
+        log.add(kind="approve", by="ann", why="ok", decision_id=first["decision_id"])
+        log.add(kind="stop", by="ann", why="no", decision_id=second["decision_id"])
+        assert len(held(workspace, warehouse, now)) == len(waiting) - 2
+        (intent,) = approved(workspace, warehouse, now)
+        assert intent["decision_id"] == first["decision_id"]
+        assert list(approved(workspace, warehouse, first["expires_at"])) == []
+        gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
+        assert gate(intent, moment(intent)) is None
+        other = {**intent, "decision_id": "another"}
+        assert gate(other, moment(intent)) == "not_approved"
+
+
+def test_the_last_of_a_stock_goes_once(project: Path) -> None:
+    path = project / "nextmove.yml"
+    path.write_text(path.read_text() + "\nlimits: [{limit: mails, max: 1, channels: [email]}]\n")
+    workspace = Workspace.open(project)
+    intent, _ = admitted(workspace)
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+        gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
+        assert [gate(i, moment(intent)) for i in (intent, intent)] == [None, None]
+        assert gate({**intent, "send_key": "another"}, moment(intent)) == "budget"
 
 
 def unsubscribe(workspace: Workspace, external_id: str | None, email: str | None) -> None:

@@ -3,7 +3,7 @@
     'kill_switch', 'stale_profile', 'suppressed', 'no_consent', 'unreachable', 'open_complaint',
     'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel',
     'legal_window', 'blackout',
-    'project_rule', 'agent_rule', 'excluded', 'paused', 'frozen', 'small_list', 'pinned'
+    'project_rule', 'agent_rule', 'excluded', 'paused', 'frozen', 'small_list', 'pinned', 'budget'
 ] %}
 
 with decisions as (
