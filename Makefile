@@ -48,6 +48,12 @@ storm-verdicts: setup  ## 10,000 random refusals a stream over a bad line: every
 storm-windows: setup  ## a million moments around DST changes: send hours, laws, days of rest
 	@$(RUN)/pytest -q -s -m slow tests/decision_engine/test_send_windows.py
 
+storm-delivery: setup  ## 10,000 crash points of the send lane: kills, power cuts, full disks, failed fsyncs
+	@$(RUN)/python -m tests.connectors.storm_delivery
+
+bench-diff: setup  ## ten million rows of an outbox, one in a hundred changed
+	@$(RUN)/python -m tests.end_to_end.bench_diff
+
 bench-ingress: setup  ## what a tracked event costs on its way into the warehouse
 	@$(RUN)/python -m tests.end_to_end.bench_ingress
 

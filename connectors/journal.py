@@ -5,9 +5,10 @@
       |  `---not_sent----'   (attempt + 1)
       `--finish--> skipped | rejected      (refused before any call)
 
-A final state never changes. Every change is on the disk before the method returns. When a
-process dies during a call, nobody knows what became of it: on open, `sending` is `unknown`.
-Used from one thread of one process at a time; the directory is locked.
+A final state never changes, but that an unknown send may turn out to have been accepted. Every
+change is on the disk before the method returns. When a process dies during a call, nobody knows
+what became of it: on open, `sending` is `unknown`. Used from one thread of one process at a time;
+the directory is locked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from connectors import failpoint
 from connectors.base import Receipt, Status
@@ -45,6 +48,8 @@ from connectors.journal_records import (
 CAP_DAYS = 31
 """Sends are remembered this long for frequency caps, whatever else is compacted away."""
 SEGMENT_BYTES = 64 << 20
+WORTH_DROPPING = 10_000
+"""Intents: some ten megabytes."""
 _CHUNK = 4096
 _OFFSET_BITS = 40
 
@@ -138,6 +143,19 @@ class Journal:
         ended = epoch(at)
         self._finish([self._receipt(receipt, ended) for receipt in receipts], "journal.receipt")
 
+    def settle(self, send_keys: Sequence[str], reason: str) -> None:
+        """Unknown sends that were accepted after all, as of when they began.
+
+        Raises ValueError for a key that is not unknown.
+        """
+        records = []
+        for key in send_keys:
+            slot = self._slot(key, (State.UNKNOWN,))
+            receipt = Receipt(key, Status.ACCEPTED, reason)
+            records.append(self._record(slot, receipt, self._index.sent_at[slot]))
+        if records:
+            self._finish(records, "journal.receipt")
+
     def _finish(self, records: Sequence[ReceiptRecord], failpoints: str) -> None:
         self._append([encode(record) for record in records])
         failpoint.hit(f"{failpoints}.before_sync")
@@ -149,7 +167,9 @@ class Journal:
     def _receipt(self, receipt: Receipt, at: float) -> ReceiptRecord:
         without_call = receipt.status in _WITHOUT_A_CALL
         allowed = (State.SENDING, State.INTENT) if without_call else (State.SENDING,)
-        slot = self._slot(receipt.key, allowed)
+        return self._record(self._slot(receipt.key, allowed), receipt, at)
+
+    def _record(self, slot: int, receipt: Receipt, at: float) -> ReceiptRecord:
         intent = self.intent(slot)
         return ReceiptRecord(
             send_key=receipt.key,
@@ -207,6 +227,11 @@ class Journal:
         """The state of one intent, or None when the journal does not know it."""
         slot = self._index.find(send_key)
         return None if slot == NONE else State(self._index.state[slot]).name.lower()
+
+    def unknown(self) -> Iterator[tuple[dict[str, Any], datetime]]:
+        """The intents whose fate is not known, and when their last call began (naive UTC)."""
+        for slot in self._index.in_state(State.UNKNOWN):
+            yield self.intent(slot), moment(self._index.sent_at[slot])
 
     def recent_sends(self, customer_id: str, since: datetime) -> list[Send]:
         """Calls begun since then that reached or may have reached the customer, newest first."""
@@ -298,6 +323,17 @@ class Journal:
 
     # ---- keeping it small ----
 
+    def is_worth_compacting(self, now: datetime) -> bool:
+        """Whether half of it can be dropped, and that is much.
+
+        So the work of rewriting is in proportion to what was written since the last time.
+        """
+        drop = self._droppable(now)
+        return int(drop.sum()) >= max(WORTH_DROPPING, len(drop) // 2)
+
+    def _droppable(self, now: datetime) -> NDArray[np.bool_]:
+        return self._index.droppable(epoch(now), epoch(now - timedelta(days=CAP_DAYS)))
+
     def compact(self, now: datetime, projected: int) -> int:
         """Drop intents that are final, expired and too old for caps; how many were dropped.
 
@@ -306,7 +342,7 @@ class Journal:
         """
         self._log.rotate()
         old = self._segments_read(projected)
-        drop = self._index.droppable(epoch(now), epoch(now - timedelta(days=CAP_DAYS)))
+        drop = self._droppable(now)
         if not old or not drop.any():
             return 0
         last = number(old[-1])

@@ -310,11 +310,17 @@ class Service(Frozen, frozen=True):
 
     The write key is what Segment's libraries send with events; it may be public. The API key
     opens decisions, content and publishing. `page_classes` maps a class of pages to the path
-    prefixes that belong to it; the longest prefix wins.
+    prefixes that belong to it; the longest prefix wins. `webhooks` are those of vendors that are
+    no destination: vendor to the variable with the secret or key its calls are checked with.
+    `public_url` is where vendors and mailboxes reach the service. With it, e-mails get the
+    address of a one-click opt-out, made with the unsubscribe key.
     """
 
     write_key_env: Variable = "NEXTMOVE_WRITE_KEY"
     api_key_env: Variable = "NEXTMOVE_API_KEY"
+    public_url: str = ""
+    unsubscribe_key_env: Variable = "NEXTMOVE_UNSUBSCRIBE_KEY"
+    webhooks: dict[Name, Variable] = {}
     page_classes: dict[PageClass, tuple[str, ...]] = {}
 
 

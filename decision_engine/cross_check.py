@@ -85,6 +85,7 @@ def project_problems(project: Project, known: Known) -> Iterator[Problem]:
     yield from _channel_problems(project)
     yield from _destination_problems(project)
     yield from _alert_problems(project)
+    yield from _service_problems(project)
     for i, source in enumerate(project.sources):
         if source not in SOURCES:
             yield ("sources", i), unknown("source", source, SOURCES)
@@ -135,6 +136,24 @@ def _destination_problems(project: Project) -> Iterator[Problem]:
         elif tokens.setdefault(destination.kind, token) != token:
             # The address of a webhook only says the kind.
             yield where, f"all {destination.kind} destinations must use {tokens[destination.kind]}"
+
+
+def _service_problems(project: Project) -> Iterator[Problem]:
+    service = project.service
+    if service is None:
+        return
+    kinds = {d.kind for d in project.destinations.values() if d.webhook_key_env}
+    for vendor in service.webhooks:
+        where = ("service", "webhooks", vendor)
+        if vendor not in VENDORS:
+            yield where, unknown("vendor of webhooks", vendor, VENDORS)
+        elif vendor in kinds:
+            yield where, f"the destination of kind {vendor} has a webhook_key_env; keep one"
+    needs_url = {v for v in {*service.webhooks, *kinds} & VENDORS.keys() if VENDORS[v].needs_url}
+    if needs_url and not service.public_url:
+        yield ("service", "public_url"), f"{', '.join(sorted(needs_url))} signs it; give it"
+    if service.public_url and not service.public_url.startswith("https://"):
+        yield ("service", "public_url"), "must begin with https://"
 
 
 def _alert_problems(project: Project) -> Iterator[Problem]:

@@ -31,9 +31,11 @@ from decision_engine.config import Destination
 from decision_engine.confirmed import Confirmed, outboxes_of
 from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
+from decision_engine.fence import Fence
 from decision_engine.gate import Gate
 from decision_engine.intents import MESSAGES, approved, intents
 from decision_engine.outbox import OutboxSync
+from decision_engine.reconcile import settle_unknowns
 from decision_engine.sync_runs import SyncRun, record
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
 from decision_engine.workspace import Workspace
@@ -50,6 +52,7 @@ class Delivery:
         self.journal = journal
         self.targets = targets
         self.limiter = Limiter()
+        self._fence: Fence | None = None
 
     def dispatch(self, slot: str, as_of: datetime) -> dict[str, int]:
         """Write the send intents of a slot's decisions that have not expired."""
@@ -98,7 +101,10 @@ class Delivery:
             runs += sync.runs
             progress(f"{name} profiles")
         runs += self._sends(warehouse, clock, streams, problems)
-        project_receipts(self.workspace, warehouse, self.journal)
+        settle_unknowns(self.workspace, warehouse, self.journal)
+        project_receipts(self.workspace, warehouse, self.journal, self.fence(warehouse))
+        if self.journal.is_worth_compacting(now):
+            self.journal.compact(now, self.journal.end)
         tell(self.workspace, self.targets, record(self.workspace, warehouse, runs))
         if problems:
             raise StepError("\n".join(dict.fromkeys(str(p) for p in problems)))
@@ -114,8 +120,23 @@ class Delivery:
         allowed: Collection[str] = (),
     ) -> OutboxSync:
         """One destination's profiles, ready to be brought up to date."""
-        target = self.targets[name]
-        return OutboxSync(self.workspace, warehouse, name, target, now, self.limiter, only, allowed)
+        return OutboxSync(
+            self.workspace,
+            warehouse,
+            name,
+            self.targets[name],
+            now,
+            self.limiter,
+            self.fence(warehouse),
+            only,
+            allowed,
+        )
+
+    def fence(self, warehouse: Warehouse) -> Fence:
+        """The number of this delivery, drawn when it is first asked for."""
+        if self._fence is None:
+            self._fence = Fence.draw(warehouse, self.workspace.engine("fences"))
+        return self._fence
 
     def _sends(
         self,
@@ -229,7 +250,9 @@ def is_local(destination: Destination) -> bool:
         return False
 
 
-def project_receipts(workspace: Workspace, warehouse: Warehouse, journal: Journal) -> int:
+def project_receipts(
+    workspace: Workspace, warehouse: Warehouse, journal: Journal, fence: Fence | None = None
+) -> int:
     """Copy the journal's new receipts into the warehouse, exactly once; how many."""
     table = workspace.engine("journal_position")
     found = warehouse.rows(f"select max(position) from {table}")
@@ -241,15 +264,21 @@ def project_receipts(workspace: Workspace, warehouse: Warehouse, journal: Journa
         )
     receipts = journal.receipts(after=position)
     while chunk := list(islice(receipts, _CHUNK)):
-        copied += _copy(workspace, warehouse, [row for _, row in chunk], chunk[-1][0])
+        copied += _copy(workspace, warehouse, [row for _, row in chunk], chunk[-1][0], fence)
     return copied
 
 
 def _copy(
-    workspace: Workspace, warehouse: Warehouse, rows: list[dict[str, Any]], position: int
+    workspace: Workspace,
+    warehouse: Warehouse,
+    rows: list[dict[str, Any]],
+    position: int,
+    fence: Fence | None,
 ) -> int:
     mark = pa.Table.from_pylist([{"position": position}], schema=JOURNAL_POSITION)
     with warehouse.transaction():
+        if fence is not None:
+            fence.check(warehouse)
         warehouse.append(workspace.engine("receipts"), pa.Table.from_pylist(rows, schema=RECEIPTS))
         failpoint.hit("project.receipts.before_commit")
         warehouse.rows(f"delete from {workspace.engine('journal_position')}")

@@ -22,6 +22,8 @@ from decision_engine.overrides import Overrides
 from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 
+CONTACT = "contact"
+"""The kind of what a CRM knows a person by."""
 LOOK_SECONDS = 1.0
 """How old what we know of opt-outs and complaints may be while a long pass runs."""
 _LIST = 20_000
@@ -126,9 +128,9 @@ class People:
     def channels(self, refusals: Mapping[str, set[str]]) -> dict[str, set[str]]:
         """What is refused, by what a vendor was told and by the customers that leads to.
 
-        A vendor is told a user id, a customer id or an e-mail address.
+        A vendor is told a user id, a customer id or an e-mail address; a CRM has its own ids.
         """
-        kinds = ("user_id", "email")
+        kinds = ("user_id", "email", CONTACT)
         self._look_up({(kind, value) for kind in kinds for value in refusals})
         found: dict[str, set[str]] = {}
         for value, channels in refusals.items():
@@ -145,15 +147,34 @@ class People:
     def _look_up(self, identifiers: Set[Identifier]) -> None:
         new = identifiers - self._found.keys()
         self._found.update({identifier: set() for identifier in new})
-        table = self._workspace.model("int_identity__map")
         for kind in sorted({kind for kind, _ in new}):
+            values = [value for k, value in new if k == kind]
+            if kind == CONTACT:
+                self._look_up_contacts([v for v in values if v.startswith(f"{CONTACT}:")])
+                continue
             query = (
-                f"select identifier_value, customer_id from {table}"
+                f"select identifier_value, customer_id from {self._map}"
                 f" where identifier_kind = ? and {self._warehouse.among('identifier_value')}"
             )
-            for values in _parts([value for k, value in new if k == kind]):
-                for value, customer_id in self._warehouse.rows(query, [kind, values]):
+            for part in _parts(values):
+                for value, customer_id in self._warehouse.rows(query, [kind, part]):
                     self._found[kind, value].add(customer_id)
+
+    @property
+    def _map(self) -> str:
+        return self._workspace.model("int_identity__map")
+
+    def _look_up_contacts(self, values: list[str]) -> None:
+        """By the CRM's own ids, "contact:123"."""
+        query = (
+            "select c.contact_id, m.customer_id"
+            f" from {self._workspace.model('stg_crm__contacts')} c join {self._map} m"
+            " on m.identifier_kind = 'email' and m.identifier_value = c.email"
+            f" where {self._warehouse.among('c.contact_id')}"
+        )
+        for part in _parts([value.partition(":")[2] for value in values]):
+            for contact_id, customer_id in self._warehouse.rows(query, [part]):
+                self._found[CONTACT, f"{CONTACT}:{contact_id}"].add(customer_id)
 
 
 def _profiles(

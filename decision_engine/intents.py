@@ -10,6 +10,7 @@ from typing import Any
 from connectors.base import Warehouse
 from decision_engine.config import needs_approval
 from decision_engine.errors import StepError
+from decision_engine.opt_outs import OptOut, token_of
 from decision_engine.workspace import Workspace
 
 MESSAGES = "messages"
@@ -124,10 +125,20 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
             "creative": row["creative"],
             "incentive": row["incentive"],
             "subject": creative.subject,
+            **_opt_out(workspace, row),
         },
         "send_at": row["send_at"].isoformat(),
         "expires_at": row["expires_at"].isoformat(),
     }
+
+
+def _opt_out(workspace: Workspace, row: dict[str, Any]) -> dict[str, str]:
+    """The address of a one-click opt-out, for the header List-Unsubscribe of an e-mail."""
+    if row["channel"] != "email" or not workspace.public_url:
+        return {}
+    known_as = OptOut(row["external_id"], row["channel"], row["decision_id"])
+    token = token_of(known_as, workspace.unsubscribe_key())
+    return {"unsubscribe_url": f"{workspace.public_url}/unsubscribe/{token}"}
 
 
 def send_key(project: str, row: dict[str, Any]) -> str:

@@ -87,8 +87,9 @@ class Feed:
 
     def _refuse(self, external_id: str | None, email: str | None, channel: str | None) -> None:
         for identifier in (clean_id(external_id), clean_email(email)):
-            if identifier and channel:
-                self._refusals[identifier].add(channel)
+            if identifier:
+                # As everywhere: who does not say what they leave, leaves e-mail.
+                self._refusals[identifier].add(channel or "email")
 
 
 def _turn(event: Event) -> Turn:

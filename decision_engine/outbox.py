@@ -26,6 +26,7 @@ from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
 from connectors.sync import sync_profiles
 from decision_engine.confirmed import INSTANCE, KEY, UNSENT, Confirmed, Outbox, outboxes_of
+from decision_engine.fence import Fence
 from decision_engine.outbox_checks import look, refusal
 from decision_engine.sync_runs import SyncRun
 from decision_engine.tables import RECEIPTS
@@ -54,6 +55,7 @@ class OutboxSync:
     target: Target
     now: datetime
     limiter: Limiter
+    fence: Fence | None = None
     only: str = ""
     allowed: Collection[str] = ()
 
@@ -171,6 +173,7 @@ class OutboxSync:
         done = [k not in receipts or receipts[k].status is Status.ACCEPTED for k in keys]
         refused = [k for k, r in receipts.items() if r.status is Status.REJECTED]
         with self.warehouse.transaction():
+            self._check()
             confirmed.keep(rows.filter(pa.array(done, pa.bool_())), instance)
             if confirmed.outbox.is_mirror and refused:
                 confirmed.forget(refused)
@@ -183,9 +186,14 @@ class OutboxSync:
         gone = [k for k, r in receipts.items() if r.status is Status.ACCEPTED]
         self.totals[confirmed.outbox.title]["removed"] += len(gone)
         with self.warehouse.transaction():
+            self._check()
             if gone:
                 confirmed.forget(gone)
             self._append(confirmed.outbox, rows, receipts)
+
+    def _check(self) -> None:
+        if self.fence is not None:
+            self.fence.check(self.warehouse)
 
     def _append(self, outbox: Outbox, rows: pa.Table, receipts: Mapping[str, Receipt]) -> None:
         has_customers = "customer_id" in rows.column_names

@@ -103,9 +103,12 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
         f" from {decisions}"
     )[0]
     by_channel: dict[str, dict[str, int]] = {}
+    # What was unknown until a webhook came is accepted, and counts once.
+    settled = f"select 1 from {receipts} s where s.send_key = r.send_key and s.status = 'accepted'"
     for channel, status, n in warehouse.rows(
         f"select d.channel, r.status, count(*) from {receipts} r join {decisions} d"
         " using (decision_id) where r.status <> 'not_sent'"
+        f" and not (r.status = 'unknown' and exists ({settled}))"
         " group by d.channel, r.status order by d.channel, r.status"
     ):
         by_channel.setdefault(channel, {})[status] = n

@@ -35,7 +35,11 @@ def with_status(
     same = " and ".join(
         f"split_part(l.send_key, ':', {n}) = split_part(r.send_key, ':', {n})" for n in (1, 2)
     )
-    later = f"select 1 from {receipts} l where {same} and l.at > r.at and l.status <> 'not_sent'"
+    # What a webhook has settled is as of the same moment.
+    later = (
+        f"select 1 from {receipts} l where {same} and l.status <> 'not_sent'"
+        " and (l.at > r.at or (l.at = r.at and l.status = 'accepted'))"
+    )
     names = ", ".join(f"r.{name}" for name in _ROW)
     found = warehouse.rows(
         f"select {names} from {receipts} r where r.status = ? and not exists ({later})"

@@ -145,6 +145,7 @@ ERASURES = pa.schema(
         "deleted": _TEXT,
     }
 )
+FENCES = pa.schema({"name": _TEXT, "token": _BIG})
 SYNC_RUNS = pa.schema(
     {
         "run_id": _TEXT,
@@ -215,6 +216,7 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
     "journal_position": JOURNAL_POSITION,
     "runs": RUNS,
     "sync_runs": SYNC_RUNS,
+    "fences": FENCES,
 }
 
 ENGINE_KEYS: dict[str, tuple[str, ...]] = {
@@ -230,5 +232,6 @@ ENGINE_KEYS: dict[str, tuple[str, ...]] = {
     "loaded_segments": ("segment",),
     "runs": ("slot", "step"),
     "sync_runs": ("run_id",),
+    "fences": ("name",),
 }
 """What no two rows of a table agree in."""

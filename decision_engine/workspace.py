@@ -170,12 +170,27 @@ class Workspace:
             self.api_key(name)
 
     def webhook_keys(self) -> dict[str, str]:
-        """Vendor name to the token its webhooks must carry, for destinations that have one."""
-        return {
+        """Vendor name to what its webhooks are checked with, for those that have one."""
+        service = self.project.service or Service()
+        given = {
+            vendor: _secret(variable, f"service.webhooks.{vendor}")
+            for vendor, variable in service.webhooks.items()
+        }
+        return given | {
             d.kind: _secret(d.webhook_key_env, f"destinations.{name}.webhook_key_env")
             for name, d in self.project.destinations.items()
             if d.webhook_key_env
         }
+
+    @property
+    def public_url(self) -> str:
+        """Where vendors and mailboxes reach the service; empty when nobody says."""
+        return (self.project.service or Service()).public_url.rstrip("/")
+
+    def unsubscribe_key(self) -> str:
+        """What one-click opt-outs are made with. ConfigurationError when it is not set."""
+        service = self.project.service or Service()
+        return _secret(service.unsubscribe_key_env, "service.unsubscribe_key_env")
 
     def write_key(self) -> str:
         """What must come with tracked events. ConfigurationError when it is not set."""

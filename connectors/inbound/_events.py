@@ -51,6 +51,59 @@ def is_true(value: object) -> bool:
     return value is True or str(value).lower() == "true"
 
 
+CHANNELS = ("email", "push", "sms")
+"""What an opt-out of everything is an opt-out of."""
+
+
+def event(
+    vendor: str,
+    event_id: str,
+    event_type: str,
+    channel: str,
+    times: tuple[datetime, datetime],
+    *,
+    external_id: str | None = None,
+    email: str | None = None,
+    campaign_id: str | None = None,
+    message_ref: str | None = None,
+    decision_id: str | None = None,
+    is_machine: bool = False,
+) -> Event:
+    """A row; `times` are when it occurred and when it was received."""
+    return {
+        "event_id": event_id,
+        "vendor": vendor,
+        "event_type": event_type,
+        "external_id": external_id,
+        "email": email,
+        "channel": channel,
+        "campaign_id": campaign_id,
+        "message_ref": message_ref,
+        "decision_id": decision_id,
+        "is_machine": is_machine,
+        "occurred_at": naive_utc(times[0]),
+        "received_at": naive_utc(times[1]),
+    }
+
+
+def epoch(name: str, value: object, unit: float = 1.0) -> datetime:
+    """A number of units of so many seconds since 1970 as naive UTC. ValueError for others."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"`{name}` is not epoch seconds")
+    try:
+        return datetime.fromtimestamp(value * unit, UTC).replace(tzinfo=None)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError(f"`{name}` is out of range") from None
+
+
+def iso(name: str, value: object) -> datetime:
+    """ISO 8601 text as naive UTC. ValueError for others."""
+    try:
+        return naive_utc(datetime.fromisoformat(str(value)))
+    except (ValueError, OverflowError):
+        raise ValueError(f"`{name}` is not a time") from None
+
+
 def naive_utc(at: datetime) -> datetime:
     """UTC without a zone; a time without a zone was UTC already."""
     return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from connectors.inbound import _events as events
+from connectors.inbound._call import Call
 
 _PREFIX = "users.messages."
 _CHANNELS = {"email": "email", "pushnotification": "push", "sms": "sms"}
@@ -24,22 +25,22 @@ _TYPES = {
 }
 
 
-def verify(headers: Mapping[str, str], secret: str) -> bool:
-    """Whether the call carries the bearer token. Header names are lower case."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
+def verify(call: Call, secret: str) -> bool:
+    """Whether the call carries the bearer token."""
+    scheme, _, token = call.headers.get("authorization", "").partition(" ")
     return events.is_token(token, secret) and scheme.lower() == "bearer"
 
 
-def parse(body: bytes, received_at: datetime) -> list[events.Event]:
+def parse(call: Call) -> list[events.Event]:
     """The message events of a batch; other kinds are left out. An empty batch is fine.
 
     Raises ValueError for a body that is not a batch, or an event without id or time; the
     vendor then splits the batch.
     """
-    batch = events.mapping(events.decoded(body)).get("events")
+    batch = events.mapping(events.decoded(call.body)).get("events")
     if not isinstance(batch, list):
         raise ValueError("`events` is not a list")
-    rows = (_row(events.mapping(event), received_at) for event in batch)
+    rows = (_row(events.mapping(event), call.at) for event in batch)
     return [row for row in rows if row is not None]
 
 
@@ -59,7 +60,7 @@ def _row(event: Mapping[str, Any], received_at: datetime) -> events.Event | None
         "message_ref": events.text(properties.get("dispatch_id"), properties.get("send_id")),
         "decision_id": None,
         "is_machine": _is_machine(properties),
-        "occurred_at": _time(event.get("time")),
+        "occurred_at": events.epoch("time", event.get("time")),
         "received_at": events.naive_utc(received_at),
     }
 
@@ -75,11 +76,4 @@ def _is_machine(properties: Mapping[str, Any]) -> bool:
     return any(events.is_true(flag) for flag in flags)
 
 
-def _time(value: object) -> datetime:
-    """Epoch seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("`time` is not epoch seconds")
-    try:
-        return datetime.fromtimestamp(value, UTC).replace(tzinfo=None)
-    except (OverflowError, OSError):
-        raise ValueError("`time` is out of range") from None
+KNOWN = Call(b"", {"authorization": "Bearer known-answer-token"}), "known-answer-token"

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.inbound import _events as events
+from connectors.inbound._call import Call
 
 _TYPES = {
     "emailDelivered": ("email", "delivered"),
@@ -31,19 +32,19 @@ _BY_LOWER_NAME = {name.lower(): kind for name, kind in _TYPES.items()}
 _CARRIERS = ("metadata", "transactionalData")
 
 
-def verify(headers: Mapping[str, str], secret: str) -> bool:
-    """Whether the call carries the token, raw or after "OAuth2 ". Header names lower case."""
-    given = headers.get("authorization", "")
+def verify(call: Call, secret: str) -> bool:
+    """Whether the call carries the token, raw or after "OAuth2 "."""
+    given = call.headers.get("authorization", "")
     is_raw = events.is_token(given, secret)
     return events.is_token(given.removeprefix("OAuth2 "), secret) or is_raw
 
 
-def parse(body: bytes, received_at: datetime) -> list[events.Event]:
+def parse(call: Call) -> list[events.Event]:
     """The one event of the call; none when it is of a kind we do not use.
 
     Raises ValueError for a body that is not an event, or one without message id or time.
     """
-    event = events.mapping(events.decoded(body))
+    event = events.mapping(events.decoded(call.body))
     name = events.required("eventName", events.text(event.get("eventName")))
     if name.lower() not in _BY_LOWER_NAME:
         return []
@@ -64,7 +65,7 @@ def parse(body: bytes, received_at: datetime) -> list[events.Event]:
             "decision_id": _decision_id(data),
             "is_machine": events.is_true(data.get("isBot")),
             "occurred_at": _time(created),
-            "received_at": events.naive_utc(received_at),
+            "received_at": events.naive_utc(call.at),
         }
     ]
 
@@ -85,3 +86,6 @@ def _time(value: str) -> datetime:
         return events.naive_utc(datetime.fromisoformat(value.replace(" +", "+").replace(" -", "-")))
     except (ValueError, OverflowError):
         raise ValueError("`createdAt` is not a time") from None
+
+
+KNOWN = Call(b"", {"authorization": "known-answer-token"}), "known-answer-token"

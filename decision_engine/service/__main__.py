@@ -23,7 +23,8 @@ def main() -> int:
     parser.add_argument("--log", type=Path, required=True, help="directory of the event log")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
-    for vendor in VENDORS:
+    vendors = [name for name, vendor in VENDORS.items() if not vendor.needs_url]
+    for vendor in vendors:
         parser.add_argument(
             f"--{vendor}-key-env",
             default=f"{vendor.upper()}_WEBHOOK_KEY",
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("--rotate-seconds", type=float, default=ROTATE_SECONDS)
     parser.add_argument("--rotate-bytes", type=int, default=ROTATE_BYTES)
     args = parser.parse_args()
-    names = {vendor: getattr(args, f"{vendor}_key_env") for vendor in VENDORS}
+    names = {vendor: getattr(args, f"{vendor}_key_env") for vendor in vendors}
     secrets = {v: os.environ[name] for v, name in names.items() if os.environ.get(name)}
     write_key = os.environ.get(args.write_key_env)
     if not secrets and not write_key:

@@ -17,6 +17,7 @@ from decision_engine.service.hot import HotPath
 from decision_engine.service.ingest import Ingest
 from decision_engine.service.publish import Publishing
 from decision_engine.service.store import HotStore
+from decision_engine.service.unsubscribing import Unsubscribing
 from decision_engine.service.webhooks import Webhooks
 from decision_engine.workspace import Workspace
 
@@ -34,16 +35,19 @@ def serve_project(
 
 def parts_of(workspace: Workspace, store: HotStore | None, clock: Clock) -> list[MakePart]:
     """What `nextmove.yml` asks for; the store is open when it has a `service`."""
-    webhooks: MakePart = partial(Webhooks, secrets=workspace.webhook_keys())
+    url = workspace.public_url
+    webhooks: list[MakePart] = [partial(Webhooks, secrets=workspace.webhook_keys(), public_url=url)]
+    if url:
+        webhooks.append(partial(Unsubscribing, key=workspace.unsubscribe_key(), clock=clock))
     service = workspace.project.service
     if service is None or store is None:
-        return [webhooks]
+        return webhooks
     write_key, api_key = workspace.write_key(), workspace.service_key()
     # Routes are tried in this order, and somebody waits for a decision.
     return [
         partial(Hot, workspace=workspace, store=store, api_key=api_key, clock=clock),
         partial(Ingest, write_key=write_key, page_classes=service.page_classes),
-        webhooks,
+        *webhooks,
     ]
 
 

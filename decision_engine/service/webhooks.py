@@ -1,7 +1,7 @@
 """`POST /webhooks/<vendor>`: what ESPs tell of their messages.
 
-200 {"accepted": n}, 400 body not understood, 401 wrong token, 404 vendor not set up,
-413 body over 1 MiB, 503 the log cannot be written.
+200 {"accepted": n}, 400 body not understood, 401 wrong token or signature or one too old, 404
+vendor not set up, 413 body over 1 MiB, 503 the log cannot be written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from connectors.errors import ConfigurationError
-from connectors.inbound import VENDORS
+from connectors.inbound import VENDORS, Call, self_test
 from decision_engine.service.app import LogUnavailableError, Part, Receiver, body_of
 from decision_engine.service.records import Webhook
 
@@ -28,19 +28,30 @@ LONGEST = 2048
 class Webhooks(Part):
     """Checks, parses and stores webhook calls.
 
-    `secrets` has the token each vendor's calls must carry; a vendor without one is not
-    served. Raises ConfigurationError for a vendor that sends no webhooks.
+    `secrets` has what each vendor's calls are checked with; a vendor without one is not
+    served. `public_url` is where the vendors find us. Raises ConfigurationError for a vendor
+    that sends no webhooks, or whose check does not work here.
     """
 
-    def __init__(self, receiver: Receiver, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, receiver: Receiver, secrets: Mapping[str, str], public_url: str = ""
+    ) -> None:
         unknown = [v for v, secret in secrets.items() if v not in VENDORS or not secret]
         if unknown:
             raise ConfigurationError(
                 f"webhooks cannot be received from {', '.join(unknown)}",
                 f"give a token, and only for {', '.join(VENDORS)}",
             )
+        for vendor in secrets:
+            self_test(vendor)
+            if VENDORS[vendor].needs_url and not public_url:
+                raise ConfigurationError(
+                    f"{vendor} signs the address that it calls",
+                    "give it as `public_url` under `service`",
+                )
         self._receiver = receiver
         self._secrets = secrets
+        self._public_url = public_url.rstrip("/")
         self._requests = Counter(
             "nextmove_webhook_requests_total",
             "Webhook calls by vendor and answer.",
@@ -73,16 +84,18 @@ class Webhooks(Part):
     async def _take(self, vendor: str, request: Request) -> tuple[int, dict[str, Any]]:
         if vendor not in self._secrets:
             return 404, {"error": "no such vendor"}
-        if not VENDORS[vendor].verify(request.headers, self._secrets[vendor]):
-            return 401, {"error": "unauthorized"}
         try:
             body = await body_of(request, MAX_BODY)
         except ClientDisconnect:
             return 400, {"error": "the connection ended before the body did"}
         if body is None:
             return 413, {"error": f"the body is larger than {MAX_BODY} bytes"}
+        url = f"{self._public_url}/webhooks/{vendor}"
+        call = Call(body, request.headers, datetime.now(UTC), url)
+        if not VENDORS[vendor].verify(call, self._secrets[vendor]):
+            return 401, {"error": "unauthorized"}
         try:
-            records = [_record(e) for e in VENDORS[vendor].parse(body, datetime.now(UTC))]
+            records = [_record(e) for e in VENDORS[vendor].parse(call)]
         except ValueError:
             return 400, {"error": "the body is not a webhook of this vendor"}
         await self._receiver.commit(records)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from connectors.failpoint import FAILPOINTS
 from connectors.journal import Journal
+from tests.connectors.storm_delivery import TROUBLES, one_life
 
 ROOT = Path(__file__).parents[2]
 COUNT = 50
@@ -46,6 +48,13 @@ class Ledger:
 
 @pytest.fixture
 def ledger() -> Iterator[Ledger]:
+    with running_ledger() as book:
+        yield book
+
+
+@contextmanager
+def running_ledger() -> Iterator[Ledger]:
+    """A vendor on a socket."""
     book, lock = Ledger(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,6 +108,13 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
+    with running_worker() as running:
+        yield running
+
+
+@contextmanager
+def running_worker() -> Iterator[Worker]:
+    """The fork server."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.connectors.crash_worker"],
         stdin=subprocess.PIPE,
@@ -167,22 +183,46 @@ def test_killed_while_bringing_profiles(
     assert set(ledger.people) == {f"u{i}" for i in range(COUNT)}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_at_random_again_and_again(
-    seed: int, tmp_path: Path, ledger: Ledger, worker: Worker
-) -> None:
+def life(seed: int, directory: Path, ledger: Ledger, worker: Worker, days: int = 25) -> int:
+    """Killed in round after round, then the books are checked; how many kills there were."""
     dice = random.Random(seed)
     ledger.dice, ledger.lose_answers = random.Random(seed), 0.1
     crashes = 0
-    for day in range(25):
+    for day in range(days):
         if dice.random() < 0.5:
             trouble: dict[str, Any] = {"kill_after": dice.uniform(0, 0.06)}
         else:
             trouble = {"failpoint": dice.choice([*SEND, *RECOVER]), "hit": dice.randint(1, 6)}
-        ended = worker.run("deliver", tmp_path, ledger, count=20 * (day + 1), **trouble)
+        ended = worker.run("deliver", directory, ledger, count=20 * (day + 1), **trouble)
         assert ended in ("killed", "done")
         crashes += ended == "killed"
-    assert crashes > 5
     ledger.lose_answers = 0.0
-    assert worker.run("deliver", tmp_path, ledger, count=500) == "done"
-    check_books(tmp_path, ledger, crashes=50, count=500)
+    assert worker.run("deliver", directory, ledger, count=20 * days) == "done"
+    check_books(directory, ledger, crashes=2 * days, count=20 * days)
+    return crashes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_again_and_again(
+    seed: int, tmp_path: Path, ledger: Ledger, worker: Worker
+) -> None:
+    assert life(seed, tmp_path, ledger, worker) > 5
+
+
+def kills(wanted: int, seed: int, folder: Path) -> Counter[str]:
+    """Lives until there were so many kills."""
+    counted: Counter[str] = Counter()
+    with running_worker() as worker:
+        while counted["kills"] < wanted:
+            counted["lives"] += 1
+            with running_ledger() as book:
+                number = seed * 1_000_000 + counted["lives"]
+                counted["kills"] += life(number, folder / f"kills{number}", book, worker)
+    return counted
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_disk_that_loses_power_is_full_or_cannot_sync(trouble: str, tmp_path: Path) -> None:
+    """A thin slice of `make storm-delivery`."""
+    crashes = sum(one_life(tmp_path / str(n), trouble, n) for n in range(40))
+    assert crashes > 40

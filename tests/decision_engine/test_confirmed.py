@@ -13,6 +13,9 @@ from connectors.base import Warehouse
 from connectors.warehouses.duckdb import DuckDB
 from connectors.warehouses.postgres import Postgres
 from decision_engine.confirmed import Confirmed, Outbox
+from decision_engine.errors import StepError
+from decision_engine.fence import Fence
+from decision_engine.tables import FENCES
 from tests.postgres_server import SUPERUSER, PostgresServer, running_postgres
 
 COLUMNS = {"key": pa.string(), "tier": pa.string(), "step": pa.int32(), "as_of": pa.int64()}
@@ -111,3 +114,26 @@ def test_a_vendor_gets_what_changed_and_loses_nobody(warehouse: Warehouse) -> No
     assert changed(confirmed) == {}
     set_outbox(warehouse, ("a", None, None, 10))
     assert changed(confirmed) == {"a": {"tier"}}
+
+
+def overtaken(warehouse: Warehouse, fence: Fence) -> None:
+    """What a delivery does that comes back too late."""
+    with warehouse.transaction():
+        warehouse.append(MODEL, rows(("a", "gold", 1, 10)))
+        fence.check(warehouse)
+
+
+def test_who_was_overtaken_changes_nothing(warehouse: Warehouse) -> None:
+    table = "nextmove_engine.fences"
+    warehouse.ensure(table, FENCES, ["name"])
+    first = Fence.draw(warehouse, table)
+    with warehouse.transaction():
+        first.check(warehouse)
+    second = Fence.draw(warehouse, table)
+    assert second.token == first.token + 1
+    warehouse.ensure(MODEL, pa.schema(COLUMNS))
+    with pytest.raises(StepError, match="another delivery has begun"):
+        overtaken(warehouse, first)
+    assert warehouse.rows(f"select count(*) from {MODEL}") == [(0,)]
+    with warehouse.transaction():
+        second.check(warehouse)

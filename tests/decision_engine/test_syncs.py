@@ -278,6 +278,22 @@ def test_an_alert_for_each_change_of_state_and_no_other(
     assert not [text for text in outside.alerts if "u1" in text], "nobody is named"
 
 
+def test_a_delivery_that_was_overtaken_writes_nothing(
+    workspace: Workspace, outside: Outside
+) -> None:
+    fill(workspace, USERS, *users(0, 1))
+    targets = {"braze": outside.target("braze", KINDS["braze"])}
+    with workspace.journal() as journal, workspace.warehouse() as warehouse:
+        slow, quick = (Delivery(workspace, journal, targets) for _ in range(2))
+        slow.fence(warehouse)
+        quick.fence(warehouse)
+        with pytest.raises(StepError, match="another delivery has begun"):
+            slow.sync(warehouse, "braze", NOW).run()
+        assert warehouse.rows("select key from nextmove_engine.confirmed_braze__users") == []
+        quick.sync(warehouse, "braze", NOW).run()
+    assert confirmed(workspace, "braze__users") == {"u0", "u1"}
+
+
 # ---- nextmove syncs ----
 
 

@@ -71,6 +71,7 @@ ENGINE = {
     ),
     "journal_position": Room("one row: how far receipts have been copied", "deliver", "deliver"),
     "runs": Room("date x step of `nextmove run` that has ended", "run", "run (to resume)"),
+    "fences": Room("one row: the number of the last delivery that began", "deliver", "deliver"),
     "sync_runs": Room(
         "run x stream of a destination that had something to tell", "deliver", "deliver, syncs"
     ),

@@ -27,7 +27,8 @@ identity as (
     select * from {{ ref('int_identity__map') }}
 ),
 
--- What a vendor may echo: a user id, a customer_id, or one that was merged into another since.
+-- What a vendor may echo: a user id, a customer_id, or one that was merged into another since;
+-- or a CRM its own id of a contact.
 external_ids as (
     select identifier_value as external_id, customer_id
     from identity
@@ -38,6 +39,11 @@ external_ids as (
     union all
     select old_customer_id as external_id, customer_id
     from {{ ref('int_identity__merges') }}
+    union all
+    select distinct 'contact:' || contacts.contact_id as external_id, identity.customer_id
+    from {{ ref('stg_crm__contacts') }} as contacts
+    inner join identity
+        on identity.identifier_kind = 'email' and contacts.email = identity.identifier_value
 ),
 
 resolved as (

@@ -14,6 +14,16 @@ with source as (
     }) }}
 ),
 
+settled as (
+    select
+        source.*,
+        -- A send that was unknown until a webhook showed it to have arrived was accepted.
+        status = 'unknown'
+        and max(case when status = 'accepted' then 1 else 0 end) over (partition by send_key) = 1
+        as is_settled
+    from source
+),
+
 renamed as (
     select
         send_key,
@@ -26,8 +36,9 @@ renamed as (
         reason,
         attempt,
         http_status,
-        source.at as attempted_at
-    from source
+        settled.at as attempted_at
+    from settled
+    where not is_settled
 )
 
 select * from renamed
