@@ -31,7 +31,7 @@ test: lint  ## style, types, import rules and every test but the slow ones
 
 test-all: lint  ## every test
 	@$(RUN)/pytest -n 2 --dist loadfile
-	@$(MAKE) --no-print-directory storm storm-hotpath
+	@$(MAKE) --no-print-directory storm storm-hotpath storm-delivery storm-verdicts
 
 storm: setup  ## kill the loop at random, 200 times, and audit every row
 	@$(RUN)/python -m tests.end_to_end.storm --kills 200

@@ -157,7 +157,11 @@ class Line:
         while stream.follow and (following := stream.follow(request, reply)):
             request = following
             self.limiter.sleep(request.wait_s)
-            self.acquire(stream)
+            try:
+                self.acquire(stream)
+            except FatalError:
+                self._tidy(stream, request)
+                raise
             reply = self._exchange(stream, request)
         receipts = self.destination.parse(request, reply)
         if all(receipt.status is Status.UNKNOWN for receipt in receipts):
