@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +18,15 @@ from starlette.applications import Starlette
 from connectors import framed
 from connectors.errors import ConfigurationError
 from connectors.framed import FramedLog
+from connectors.inbound import VENDORS, Call
+from decision_engine.gate import People
+from decision_engine.news import Feed
 from decision_engine.opt_outs import OptOut, opened, token_of
+from decision_engine.scaffold import init
 from decision_engine.service.app import Receiver
-from decision_engine.service.records import Webhook, records
+from decision_engine.service.records import Webhook, frame, records
 from decision_engine.service.unsubscribing import Unsubscribing
+from decision_engine.workspace import Workspace
 
 KEY = "a key of the project, long enough"
 WHO = OptOut("u1", "email", "d1")
@@ -115,3 +122,70 @@ def test_a_forged_address_does_nothing(method: str, log: FramedLog) -> None:
 def test_a_short_key_is_refused(log: FramedLog) -> None:
     with pytest.raises(ConfigurationError, match="shorter than 16"):
         Unsubscribing(Receiver(log), "short", datetime.now)
+
+
+# ---- what binds the next send ----
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    init(tmp_path / "p", "p", salt="salt-of-the-opt-outs")
+    opened_workspace = Workspace.open(tmp_path / "p")
+    text = pa.string()
+    tables: dict[str, list[dict[str, str]]] = {
+        "int_identity__map": [
+            {"identifier_kind": "email", "identifier_value": "p@example.com", "customer_id": "c1"}
+        ],
+        "stg_crm__contacts": [{"contact_id": "77", "email": "p@example.com"}],
+    }
+    with opened_workspace.warehouse() as warehouse:
+        for name, rows in tables.items():
+            schema = pa.schema(dict.fromkeys(rows[0], text))
+            warehouse.ensure(opened_workspace.model(name), schema)
+            table = pa.Table.from_pylist(rows, schema=schema)
+            warehouse.append(opened_workspace.model(name), table)
+    return opened_workspace
+
+
+def refused(workspace: Workspace, *hooks: dict[str, object]) -> set[str]:
+    """The channels that the customer has left, by what stands in the log that is not loaded."""
+    with FramedLog(workspace.inbound_log) as written:
+        for number, hook in enumerate(hooks):
+            row: dict[str, Any] = dict.fromkeys(Webhook.__struct_fields__) | {
+                "event_id": f"e{number}",
+                "vendor": "v",
+                "event_type": "unsubscribe",
+                "is_machine": False,
+                "occurred_at": "2026-03-01T09:00:00",
+                "received_at": "2026-03-01T09:00:00",
+            }
+            written.append([frame([Webhook(**{**row, **hook})])])
+        written.sync()
+    with workspace.warehouse() as warehouse:
+        news = Feed(workspace, warehouse, datetime(2026, 1, 1)).read()
+        return People(workspace, warehouse).channels(news.refusals).get("c1", set())
+
+
+@pytest.mark.parametrize("who", [{"email": "P@Example.com "}, {"external_id": "contact:77"}])
+@pytest.mark.parametrize("channel", ["email", "push", "sms"])
+def test_an_opt_out_of_any_channel_binds_before_it_is_loaded(
+    who: dict[str, object], channel: str, workspace: Workspace
+) -> None:
+    assert refused(workspace, {**who, "channel": channel}) == {channel}
+
+
+def test_who_does_not_say_what_they_leave_leaves_email(workspace: Workspace) -> None:
+    assert refused(workspace, {"email": "p@example.com"}) == {"email"}
+
+
+def test_an_opt_out_from_everything_is_one_from_every_channel(workspace: Workspace) -> None:
+    said = {
+        "type": "message.unsubscribe",
+        "timestamp": "2026-03-01T09:00:00Z",
+        "data": {"email": "p@example.com"},
+    }
+    call = Call(json.dumps(said).encode(), {"webhook-id": "w"}, datetime(2026, 3, 1, 9, tzinfo=UTC))
+    hooks = [
+        {"email": e["email"], "channel": e["channel"]} for e in VENDORS["standard"].parse(call)
+    ]
+    assert refused(workspace, *hooks) == {"email", "push", "sms"}
