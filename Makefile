@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -71,6 +71,9 @@ bench-hotpath: setup  ## decisions per second of the service, beside the bare HT
 	&& VIRTUAL_ENV=.tools/peers "$$uv" pip install --quiet --system-certs mabwiser==2.7.4 vowpalwabbit==9.11.9 \
 		contextualbandits==0.3.30 bayesianbandits==1.5.0 numpy==2.4.6 scipy==1.17.1 msgspec
 	@touch $@
+
+bench-engine: setup .tools/peers/.ready  ## how fast and how exactly linear Thompson sampling decides, beside peer libraries
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_engine
 
 bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries on campaigns of known truth
 	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning

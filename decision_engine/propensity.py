@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betaincinv, ndtr
 
-from decision_engine.quadrature import NODES, Beta, Gaussian, integrate
+from decision_engine.quadrature import NODES, Beta, gaussian_shares, integrate
 from decision_engine.types import Bools, Family, Floats, Ints
 
 MAX_FLOOR_MASS = 0.2
@@ -122,8 +122,8 @@ def gaussian_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:
         m = np.where(eligible[part], mean[part], -np.inf)
         s = np.where(eligible[part], sd[part], 1.0)
         for rows, arms in _blocks(m - _PRUNE_Z * s, m + _PRUNE_Z * s):
-            law = Gaussian(m[rows[:, None], arms].T, s[rows[:, None], arms].T)
-            out[part][rows[:, None], arms] = integrate(law).T
+            at = rows[:, None], arms
+            out[part][at] = gaussian_shares(m[at].T, s[at].T).T
     out[~eligible] = 0.0
     out /= out.sum(axis=1, keepdims=True)
     return out

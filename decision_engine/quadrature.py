@@ -6,6 +6,10 @@ rise, so they fall where the mass is at every scale, also when one distribution 
 wider than another. A cell between two nodes adds (rise of F_a) x (average of the others' product),
 which needs no density: a distribution may be as narrow as it likes.
 
+Normal draws of like widths need none of this: their integrands are analytic and vanish at both
+ends, so the trapezoidal rule on evenly spaced nodes converges faster than any power of the spacing
+(Trefethen and Weideman 2014, "The exponentially convergent trapezoidal rule").
+
 c arms, r rows, q nodes.
 """
 
@@ -47,6 +51,14 @@ def _levels() -> Floats:
 
 
 _LOG_LEVELS = np.log(_levels())
+
+
+_EVEN = np.array([20, 40, 80])
+"""Numbers of evenly spaced nodes; rows that need more are for `integrate`."""
+_SPACING = 1.25
+"""In widths of the maximum's density. Measured at the worst, ties beside one wide arm: the error is
+below 1e-5 for 30 arms and 2e-4 for 500; at twice the spacing it is 1e-2."""
+_REACH = 4.6
 
 
 class Law(Protocol):
@@ -110,6 +122,36 @@ class Beta:
         reciprocal = 1 / np.maximum(betainc(self.alpha, self.beta, inside), 1e-12)
         log_pdf = (self.alpha - 1) * np.log(inside) + (self.beta - 1) * np.log1p(-inside)
         return reciprocal, np.exp(log_pdf - self.norm) * reciprocal
+
+
+def gaussian_shares(mean: Floats, sd: Floats) -> Floats:
+    """P(arm is the largest) of normal draws, up to a common factor per row: (c, r).
+
+    A mean may be -inf, for an arm that cannot win.
+    """
+    top = mean + _REACH * sd
+    low, high = (mean - _REACH * sd).max(axis=0), top.max(axis=0)
+    finest = np.where(top >= low, sd, np.inf).min(axis=0)
+    # The largest of c draws is about sqrt(2 log c) times narrower than each of them.
+    spacing = _SPACING * finest / max(1.3, float(np.sqrt(2 * np.log(len(mean)))))
+    size = np.searchsorted(_EVEN - 1, (high - low) / spacing)
+    out = np.empty(mean.shape)
+    for i in np.unique(size):
+        rows = np.flatnonzero(size == i)
+        law = Gaussian(mean[:, rows], sd[:, rows])
+        even = i < len(_EVEN)
+        out[:, rows] = _evenly(law, low[rows], high[rows], _EVEN[i]) if even else integrate(law)
+    return out
+
+
+def _evenly(law: Law, low: Floats, high: Floats, nodes: int) -> Floats:
+    """The trapezoidal rule; the ends are so far out that their halves do not matter."""
+    t = low[:, None] + (high - low)[:, None] * (np.arange(nodes) / (nodes - 1))
+    reciprocal, hazard = law.terms(t)
+    with np.errstate(over="ignore"):
+        hazard /= np.multiply.reduce(reciprocal, axis=0)
+    total: Floats = np.add.reduce(hazard, axis=-1)
+    return total
 
 
 def integrate(law: Law) -> Floats:
