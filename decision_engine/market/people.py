@@ -16,6 +16,7 @@ from decision_engine.types import Bools, Floats, Ints
 CHANNELS = ("email", "push", "sms")
 ZONES = ("America/New_York", "America/Chicago", "America/Los_Angeles", "Europe/London")
 COUNTRIES = ("US", "US", "US", "GB")
+REGIONS = ("NY", "TX", "CA", "ENG")
 TIERS = ("bronze", "silver", "gold")
 DAY = 86_400.0
 NEWCOMER_DAYS = 90

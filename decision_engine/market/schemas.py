@@ -33,7 +33,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "crm_contacts": _schema(
         "contact_id email phone first_name last_name account_id owner_rep_id time_zone country"
-        " lifecycle_stage tier created_at:w updated_at:w"
+        " region lifecycle_stage tier created_at:w updated_at:w"
     ),
     "crm_accounts": _schema("account_id name industry employees:i created_at:w"),
     "crm_deals": _schema(
@@ -52,7 +52,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "chats": _schema("chat_id email anonymous_id topic started_at:w ended_at:w"),
     "form_submissions": _schema("form_id form_name email phone anonymous_id submitted_at:w"),
     "consents": _schema(
-        "consent_id email phone user_id channel purpose status source occurred_at:w"
+        "consent_id email phone user_id channel purpose status source occurred_at:w expires_at:w"
     ),
     "suppressions": _schema("suppression_id email user_id kind occurred_at:w"),
     "products": _schema("product_id name category price_cents:l is_active:b updated_at:w"),

@@ -120,11 +120,14 @@ class Decider:
         `people` are (slot, customer_id, profile columns as of `at` in UTC; one that is absent is
         NULL), nobody twice. Who is outside all audiences has no row.
         """
+        asked = [self.agents[name] for name in agents if self.may(name, carried_out_by)]
+        if not asked:
+            return {}
         epoch = Epoch(self.epoch_id, EVENTS, at, "", self.workspace.digest, self.is_stopped)
         slots, ids, values = zip(*people, strict=True)
         made = decide_batch(
             self._layout.contexts(ids, values),
-            [self.agents[name] for name in agents if self.may(name, carried_out_by)],
+            asked,
             epoch,
             self.workspace.project,
             slots=slots,

@@ -378,6 +378,43 @@ def test_the_kill_switch_counts_at_once(tmp_path: Path) -> None:
     live(tmp_path, workspace, scene)
 
 
+def test_prices_of_the_batch_and_approval_bind_the_service(tmp_path: Path) -> None:
+    init(tmp_path / "shop", "hot", salt="hot-salt-0123456789")
+    project = tmp_path / "shop" / "nextmove.yml"
+    project.write_text(
+        project.read_text() + "\nlimits: [{limit: mails, max: 9, channels: [email]}]\n"
+    )
+    workspace = Workspace.open(tmp_path / "shop")
+
+    async def scene(hot: Hot) -> None:
+        before = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
+        workspace.prices.write({"mails": 1e9})
+        during = await hot.path.decide(CUSTOMER, ["price_page"], "request:2")
+        assert before
+        assert during
+        assert Reason.BUDGET not in before["reasons"]
+        assert Reason.BUDGET in during["reasons"]
+        assert before["epoch_id"] != during["epoch_id"]
+
+    live(tmp_path, workspace, scene)
+
+
+def test_what_needs_approval_is_not_for_a_caller(tmp_path: Path) -> None:
+    init(tmp_path / "shop", "hot", salt="hot-salt-0123456789")
+    path = tmp_path / "shop" / "agents" / "price_page.yml"
+    path.write_text(path.read_text() + "\nsignificant_effect: true\n")
+    workspace = Workspace.open(tmp_path / "shop")
+
+    async def scene(hot: Hot) -> None:
+        assert await hot.path.decide(CUSTOMER, ["price_page"], "request:1") is None
+        held = await hot.path.decide(
+            CUSTOMER, ["price_page"], "request:2", carried_out_by="delivery"
+        )
+        assert held
+
+    live(tmp_path, workspace, scene)
+
+
 def test_an_override_counts_at_once(tmp_path: Path) -> None:
     init(tmp_path / "shop", "hot", salt="hot-salt-0123456789")
     workspace = Workspace.open(tmp_path / "shop")
