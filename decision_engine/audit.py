@@ -59,7 +59,8 @@ def one_decision(workspace: Workspace, warehouse: Warehouse, prefix: str) -> dic
     ]
     if len(found) != 1:
         what = "no decision" if not found else "more than one decision"
-        raise StepError(f"{what} has an id that begins with {prefix!r}")
+        hint = "" if found else "; one of `nextmove serve` is there after `nextmove load`"
+        raise StepError(f"{what} has an id that begins with {prefix!r}{hint}")
     return {**found[0], "facts": json.loads(found[0]["facts"])}
 
 

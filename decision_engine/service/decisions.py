@@ -67,7 +67,10 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """The answer. `decision_id` is null when nothing was decided, and `why` says the reason."""
+    """The answer. `decision_id` is null when nothing was decided, and `why` says the reason.
+
+    `send_at` and `expires_at` are ISO 8601, UTC.
+    """
 
     id: str
     decision_id: str | None = None
@@ -158,7 +161,7 @@ class Decisions:
         except RefusedError as error:
             answer = _json({"error": str(error)}, error.status)
         except NotReadyError:
-            answer = _json({"error": "no policy state is published yet"}, 503)
+            answer = _json({"error": "nothing is published yet: run `nextmove deliver`"}, 503)
         except LogUnavailableError:
             answer = _json({"error": "the log cannot be written"}, 503)
         self._answers.labels(str(answer.status_code)).inc()
@@ -168,6 +171,8 @@ class Decisions:
     async def _move(self, ask: Ask) -> Move:
         agents = self._agents(ask.agent)
         slot_id = ask.id or uuid.uuid4().hex
+        if not any((ask.customer_id, ask.user_id, ask.anonymous_id, ask.email)):
+            raise RefusedError(400, "who: name a customer_id, user_id, anonymous_id or email")
         key = self._who(ask)
         if key is None:
             return Move(slot_id, why="the person is not known")
@@ -187,8 +192,8 @@ class Decisions:
             group=row["group_name"],
             action=row["action"],
             incentive=row["incentive"],
-            send_at=row["send_at"],
-            expires_at=row["expires_at"],
+            send_at=_utc(row["send_at"]),
+            expires_at=_utc(row["expires_at"]),
             **_words_of(self._workspace.creatives.get(row["creative"])),
         )
 
@@ -282,7 +287,8 @@ class Decisions:
         times = {c: datetime.fromisoformat(row[c]) if row[c] else None for c in TIMES}
         record = {**completed(row, plan), **times, "facts": json.loads(row["facts"])}
         told = explain(record, plan, self._workspace.creatives)
-        return _json({"decision": record, "explanation": told.text})
+        shown = {**record, **{c: _utc(row[c]) for c in TIMES}}
+        return _json({"decision": shown, "explanation": told.text})
 
     # ---- the key ----
 
@@ -331,6 +337,11 @@ def _words_of(creative: Creative | None) -> dict[str, Any]:
         "body": creative.body,
         "attributes": creative.attributes,
     }
+
+
+def _utc(moment: str | None) -> str | None:
+    """A moment of the record, which is UTC without saying so, as other programs read it."""
+    return f"{moment}Z" if moment else None
 
 
 def _default(creative: Creative | None) -> Content:

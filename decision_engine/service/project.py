@@ -97,4 +97,4 @@ class Hot(Part):
 
     def missing(self) -> str | None:
         """Policies have to be published before anything can be decided."""
-        return None if self._hot.is_ready else "no policy state is published"
+        return None if self._hot.is_ready else "nothing is published yet: run `nextmove deliver`"

@@ -108,7 +108,7 @@ def identity(item: Item, kind: str, context: Mapping[str, Any], notes: Notes) ->
     found = Identity(
         user_id=identifier("userId", item.user_id),
         anonymous_id=identifier("anonymousId", item.anonymous_id),
-        email=_optional("email", email, clean_email, LONGEST_EMAIL, notes),
+        email=_email(email, notes),
         phone=_optional("phone", traits.get("phone"), clean_phone, LONGEST_ID, notes),
     )
     if kind == "alias":
@@ -254,6 +254,15 @@ def _optional(
             return cleaned
     notes[name] = f"not a text of at most {longest} printable characters: left out"
     return None
+
+
+def _email(value: object, notes: Notes) -> str | None:
+    """Something like `none`, sent for many, would make one person of them."""
+    found = _optional("email", value, clean_email, LONGEST_EMAIL, notes)
+    if found is not None and "@" not in found:
+        notes["email"] = "not an address: left out"
+        return None
+    return found
 
 
 def _is_fit(text: str, longest: int) -> bool:

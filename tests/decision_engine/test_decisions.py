@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -96,6 +97,8 @@ def test_a_decision_is_made_once_and_can_be_read_again(api: Api) -> None:
     assert first["agent"] == "price_page"
     told = api.call("GET", f"/v1/decisions/{first['decision_id']}").json()
     assert told["decision"]["action"] == first["action"]
+    assert told["decision"]["expires_at"] == first["expires_at"]
+    assert datetime.fromisoformat(first["expires_at"]).tzinfo == UTC
     assert told["decision"]["carried_out_by"] == "caller"
     assert 0 < told["decision"]["propensity"] <= 1
     assert told["explanation"].startswith("Price page chose")
@@ -125,6 +128,7 @@ def test_who_is_not_known_and_who_is_in_no_audience(api: Api) -> None:
         (b'{"user_id": "u1", "id": "a\\u001fb"}', "U+001F"),
         (b'{"user_id": "u1", "id": "a\\u0000b"}', "control characters"),
         (b'{"user_id": "u1", "channel": "fax"}', "$.channel"),
+        (b'{"agent": "price_page"}', "name a customer_id"),
     ],
 )
 def test_what_is_wrong_with_a_request(api: Api, body: bytes, says: str) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -225,6 +226,20 @@ class TestStart:
     ) -> None:
         with pytest.raises(ConfigurationError, match="webhooks cannot be received"):
             serve(tmp_path, [partial(Webhooks, secrets=secrets)])
+
+    def test_a_port_that_is_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BRAZE_WEBHOOK_KEY", "x")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            command = [sys.executable, "-m", "decision_engine.service", "--log", str(tmp_path)]
+            command += ["--port", port]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 2
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"cannot listen on 127.0.0.1 port {port}: Address already"), (
+            done.stderr
+        )
+        assert "Traceback" not in done.stderr
 
     def test_a_log_has_one_receiver(
         self, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch

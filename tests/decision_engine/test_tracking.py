@@ -248,7 +248,9 @@ class TestIdentity:
             == code
         )
 
-    @pytest.mark.parametrize("email", ["x" * 321, 5.5, ["a@x.example"], "a\u0000@x.example"])
+    @pytest.mark.parametrize(
+        "email", ["x" * 321, 7, 5.5, "none", ["a@x.example"], "a\u0000@x.example"]
+    )
     def test_a_field_it_can_do_without(self, email: Any) -> None:
         event, notes = noted("identify", traits={"email": email})
         assert event.email is None
