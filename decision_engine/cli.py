@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Group
 from rich.table import Table
 
 from decision_engine.command import (
@@ -51,7 +52,7 @@ def main(progress: bool) -> None:
 @click.option("--sources", default="", help="The raw tables you have, by comma; all if not given.")
 @JSON
 def init(folder: Path, name: str | None, sources: str, as_json: bool) -> None:
-    """Write a new project: configuration, three agents, creatives and a dbt project.
+    """Write a new project: configuration, agents, creatives and a dbt project.
 
     \b
     Example:  nextmove init myshop --sources orders,consents,crm_contacts
@@ -131,7 +132,13 @@ def build(folder: Path, as_of: datetime, select: str | None, as_json: bool) -> N
             "tests": totals.tests,
             "warnings": list(totals.warnings),
         }
-    emit(result, as_json, lambda r: totals_table("build", r))
+    emit(result, as_json, render_built)
+
+
+def render_built(result: dict[str, Any]) -> Group:
+    """The counts, and a line for each warning of dbt."""
+    counts = {name: value for name, value in result.items() if name != "warnings"}
+    return Group(totals_table("build", counts), *(f"warning: {w}" for w in result["warnings"]))
 
 
 @main.command()
@@ -226,13 +233,17 @@ def deliver(
 
 
 def render_delivered(result: dict[str, Any]) -> Table:
-    """One row per stream: extracted = accepted + rejected + skipped + unknown + waiting."""
+    """One row per stream: rows = accepted + rejected + skipped + unknown + waiting."""
     table = new_table("deliver")
-    table.add_column("stream", no_wrap=True)
-    for name in DELIVERED_COLUMNS:
-        table.add_column(name.replace("_", " "), justify="right")
-    for stream, row in result["streams"].items():
-        table.add_row(stream, *(f"{row[c]:,}" for c in DELIVERED_COLUMNS))
+    streams = result["streams"]
+    is_waiting = any(row["not_sent"] for row in streams.values())
+    shown = DELIVERED_COLUMNS if is_waiting else DELIVERED_COLUMNS[:-1]
+    table.add_column("stream", overflow="fold")
+    for name in shown:
+        heading = {"extracted": "rows"}.get(name, name.replace("_", " "))
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stream, row in streams.items():
+        table.add_row(stream, *(f"{row[c]:,}" for c in shown))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.table import Table
@@ -49,7 +49,7 @@ def history(folder: Path, limit: int, as_json: bool) -> None:
         workspace = open_workspace(folder)
         with workspace.warehouse_to_read() as warehouse:
             rows = sync_runs.history(warehouse, workspace, limit)
-        emit(rows, as_json, lambda found: _table("syncs", found, HISTORY))
+        emit(rows, as_json, lambda found: _table("syncs", _of_streams(found), HISTORY))
 
 
 @syncs.command()
@@ -157,28 +157,41 @@ def test_row(
 
 
 HISTORY = (
-    "started_at",
-    "destination",
+    "at",
     "stream",
     "state",
-    "extracted",
-    "accepted",
-    "rejected",
-    "unknown",
-    "removed",
+    *("rows", "accepted", "rejected", "unknown", "removed"),
     "reason",
 )
 ROWS = ("at", "destination", "stream", "customer_id", "http_status", "reason")
 PLAN = ("stream", "rows", "new", "changed", "vanished", "problems")
 
 
-def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
+def _of_streams(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs as a person reads them: the stream by the name that the other commands take."""
+    return [
+        {
+            **run,
+            "at": run["started_at"],
+            "stream": ".".join(part for part in (run["destination"], run["stream"]) if part),
+            "rows": run["extracted"],
+        }
+        for run in runs
+    ]
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table | str:
+    """Columns in which no row says anything are left out, so that the others can be read."""
+    if not rows:
+        return f"{title}: none"
     table = new_table(title)
-    for name in columns:
-        is_number = bool(rows) and isinstance(rows[0][name], int)
-        table.add_column(name.replace("_", " "), justify="right" if is_number else "left")
+    shown = [name for name in columns if any(row[name] for row in rows)]
+    for name in shown:
+        is_count = isinstance(rows[0][name], int)
+        justify: Literal["left", "right"] = "right" if is_count else "left"
+        table.add_column(name.replace("_", " "), justify=justify, no_wrap=is_count or name == "at")
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
+        table.add_row(*(_cell(row[name]) for name in shown))
     return table
 
 
