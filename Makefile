@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-hotpath storm-rules storm-verdicts storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
