@@ -9,18 +9,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from connectors.base import Receipt, Status
 from connectors.errors import ConfigurationError
 from connectors.framed import FramedLog
+from connectors.journal import Journal
 from decision_engine.batch import decide_all
 from decision_engine.build import without_values
 from decision_engine.cli import main
-from decision_engine.delivery import clock_from, open_delivery, utc_now
+from decision_engine.delivery import clock_from, open_delivery, project_receipts, utc_now
 from decision_engine.demo import clear
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.inbound import load_log
 from decision_engine.intents import approved, held, intents
 from decision_engine.loop import take_in
+from decision_engine.reconcile import settle_unknowns
 from decision_engine.service.records import Webhook, frame
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
@@ -176,6 +179,56 @@ def test_receipts_of_a_cut_delivery_are_there_for_the_next_build(
     with workspace.warehouse_to_read() as warehouse:
         copied = warehouse.rows(f"select count(*) from {workspace.engine('receipts')}")
     assert copied == [(final,)]
+
+
+def test_a_webhook_settles_an_unknown_send_for_the_warehouse_too(project: Path) -> None:
+    workspace = Workspace.open(project)
+    intent, _ = admitted(workspace)
+    key, at = intent["send_key"], moment(intent)
+    with workspace.journal() as journal:
+        journal.add([intent])
+        journal.start([key], at)
+        journal.finish([Receipt(key, Status.UNKNOWN, "no answer in time")], at)
+        assert project_journal(workspace, journal, key) == (["unknown"], ["unknown"])
+
+    told = at + timedelta(minutes=1)
+    hook = Webhook(
+        event_id="delivered",
+        vendor="iterable",
+        event_type="delivered",
+        external_id=intent["external_id"],
+        email=None,
+        channel="email",
+        campaign_id=None,
+        message_ref="m",
+        decision_id=intent["decision_id"],
+        is_machine=False,
+        occurred_at=told.isoformat(),
+        received_at=told.isoformat(),
+    )
+    with FramedLog(workspace.inbound_log) as log:
+        log.append([frame([hook])])
+    load_log(workspace)
+    with workspace.journal() as journal:
+        with workspace.warehouse() as warehouse:
+            assert settle_unknowns(workspace, warehouse, journal) == 1
+        assert project_journal(workspace, journal, key) == (["accepted", "unknown"], ["accepted"])
+
+
+def project_journal(workspace: Workspace, journal: Journal, key: str) -> tuple[list[str], ...]:
+    """The statuses of one send: as they are copied, and as dbt reads them."""
+    tables = workspace.engine("receipts"), workspace.model("stg_nextmove__receipts")
+    with workspace.warehouse() as warehouse:
+        project_receipts(workspace, warehouse, journal)
+        return tuple(
+            sorted(
+                status
+                for (status,) in warehouse.rows(
+                    f"select status from {table} where send_key = ?", [key]
+                )
+            )
+            for table in tables
+        )
 
 
 def interrupted(*_: object) -> int:
