@@ -30,6 +30,7 @@ from decision_engine.scaffold import init
 from decision_engine.workspace import Workspace
 
 SECONDS, GIBIBYTES = 60.0, 4.0
+"""Seconds of CPU, for others may be at work on the machine."""
 T = TypeVar("T")
 
 
@@ -88,13 +89,13 @@ def main() -> None:
         timed("making the tables", lambda: fill(workspace, arguments.rows, arguments.share))
         with workspace.warehouse() as warehouse:
             confirmed = Confirmed.of(workspace, warehouse, "braze", Outbox("users"))
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             found = timed("look", lambda: look(workspace, confirmed, "braze"))
             assert not found.problems, found.problems
             changed = timed(
                 "difference", lambda: sum(b.num_rows for b in warehouse.query(confirmed.changes()))
             )
-            seconds = time.perf_counter() - start
+            wall, seconds = time.perf_counter() - start, time.process_time() - cpu
             limiter = Limiter(sleep=lambda _: None)
             limiter.acquire = lambda *_, **__: 0.0  # type: ignore[method-assign]
             target = Target(DESTINATIONS["braze"], accept)
@@ -106,8 +107,8 @@ def main() -> None:
     assert (totals["accepted"], left) == (changed, 0)
     is_within = seconds <= SECONDS and peak() <= GIBIBYTES
     print(
-        f"look and difference {seconds:.1f} s (at most {SECONDS:.0f}), peak {peak():.2f} GiB"
-        f" (at most {GIBIBYTES:.0f}): {'within' if is_within else 'BROKEN'}"
+        f"look and difference: {wall:.1f} s, {seconds:.1f} s of CPU (at most {SECONDS:.0f}),"
+        f" peak {peak():.2f} GiB (at most {GIBIBYTES:.0f}): {'within' if is_within else 'BROKEN'}"
     )
     raise SystemExit(not is_within)
 
