@@ -53,7 +53,7 @@ def score(workspace: Workspace, warehouse: Warehouse) -> list[dict[str, Any]]:
     choice; both None while nothing is settled.
     """
     rewards = workspace.model("fct_decision_rewards")
-    if warehouse.columns(rewards) is None:
+    if None in map(warehouse.columns, (rewards, workspace.engine("override_labels"))):
         return []
     rows = warehouse.rows(
         "select l.override_id, l.kind, l.agent, count(*),"

@@ -94,6 +94,7 @@ class HotPath:
         self._took = took
         self.people = People(store)
         self._workspace = workspace
+        self._overrides, self._prices = workspace.override_log, workspace.prices
         self._store = store
         self._commit = commit
         self._clock = clock
@@ -197,7 +198,7 @@ class HotPath:
     def _refresh(self) -> None:
         """Decide with the policy states published last; heed kill switch and overrides."""
         policies, is_stopped = self._store.policies(), self._workspace.is_stopped
-        overrides, prices = self._workspace.overrides(), self._workspace.prices.current()
+        overrides, prices = self._overrides.current(), self._prices.current()
         frozen, last = (is_stopped, overrides, prices), self._decider
         known = last is not None and (last.is_stopped, last.overrides, last.prices) == frozen
         if policies and not (known and policies is self._policies):
