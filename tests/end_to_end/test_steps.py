@@ -23,7 +23,9 @@ from tests.end_to_end.test_rest_of_a_date import decide_until
 from tests.sandbox_process import Sandbox
 
 SLOT = midnight(0).date().isoformat()
-LOADED = {"epochs": 0, "decisions": 0, "inbound_events": 0, "tracked_events": 0}
+LOADED = {
+    "epochs": 0, "decisions": 0, "inbound_events": 0, "tracked_events": 0, "overrides": 0
+}  # fmt: skip
 SOON = midnight(0) + timedelta(hours=1)
 
 
