@@ -7,7 +7,7 @@ is not loaded yet, the open segment included, and from what is loaded but newer 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ Identifier = tuple[str, str]
 class News(NamedTuple):
     """`refusals`: what vendors know a person by to channels that are refused.
 
-    `complaints`: who has a complaint that is open.
+    `complaints`: who has a complaint that is open, whoever of those who opened it did so last.
     """
 
     refusals: Mapping[str, set[str]]
@@ -68,9 +68,9 @@ class Feed:
                 self._segment, self._offset = framed.number(segment), 0
             if framed.number(segment) == self._segment:
                 self._read(segment)
-        last = (max(turns, key=lambda turn: turn[:2]) for turns in self._turns.values())
-        is_open = (t for t in last if t.kind == COMPLAINT and not t.is_solved)
-        return News(dict(self._refusals), {i for turn in is_open for i in turn.identifiers})
+        is_open = (turns for turns in self._turns.values() if _is_open_complaint(turns))
+        openings = (turn for turns in is_open for turn in turns if not turn.is_solved)
+        return News(dict(self._refusals), {i for turn in openings for i in turn.identifiers})
 
     def _read(self, segment: Path) -> None:
         """Refusals and tickets; everything else is passed over without decoding."""
@@ -90,6 +90,12 @@ class Feed:
             if identifier:
                 # As everywhere: who does not say what they leave, leaves e-mail.
                 self._refusals[identifier].add(channel or "email")
+
+
+def _is_open_complaint(turns: Sequence[Turn]) -> bool:
+    """By the last turn; of one moment, a solution before an opening, a complaint before others."""
+    last = max(turns, key=lambda turn: (turn.at, turn.is_solved, turn.kind == COMPLAINT))
+    return last.kind == COMPLAINT and not last.is_solved
 
 
 def _turn(event: Event) -> Turn:

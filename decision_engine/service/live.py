@@ -180,6 +180,8 @@ def take_event(person: Person, event: Event) -> bool:
     if event.message_id in person.items:
         return False
     person.items[event.message_id] = item_of_event(event)
+    if len(person.items) > 2 * MAX_ITEMS:
+        forget_items(person)  # every look at a person costs as much as there is
     take_ticket(person, event)
     person.has_push |= event.event == PUSH_TOKEN
     return True
@@ -224,12 +226,16 @@ def forget(person: Person, now: int) -> None:
     """Drop what no column can count any more, and what is too much."""
     forget_tickets(person)
     old = [key for key, item in person.items.items() if now - item.at > KEPT]
-    surplus = len(person.items) - len(old) - MAX_ITEMS
     for key in old:
         del person.items[key]
-    if surplus > 0:
-        for key in sorted(person.items, key=lambda k: person.items[k].at)[:surplus]:
-            del person.items[key]
+    forget_items(person)
+
+
+def forget_items(person: Person) -> None:
+    """Keep the last `MAX_ITEMS`."""
+    surplus = max(len(person.items) - MAX_ITEMS, 0)
+    for key in sorted(person.items, key=lambda k: person.items[k].at)[:surplus]:
+        del person.items[key]
 
 
 def forget_tickets(person: Person) -> None:

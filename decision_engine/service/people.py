@@ -178,8 +178,10 @@ class People:
     def columns(self, key: str, at: int) -> dict[str, Any]:
         """Every profile column as of a moment (microseconds)."""
         profile, seen = self.profile(key), self.get(key)
-        tickets = [*profile.past.tickets, *seen.tickets]
-        told = [self.get(_ticket_key(ticket)) for ticket in dict.fromkeys(tickets)]
+        tickets = [*profile.past.tickets.items(), *seen.tickets.items()]
+        # Who solves a ticket has not got it.
+        opened = dict.fromkeys(name for name, t in tickets if t.opened_at is not None)
+        told = [self.get(_ticket_key(name)) for name in opened]
         return profile.columns([seen, *told], self._store.as_of, at)
 
     # ---- keeping ----

@@ -213,3 +213,17 @@ def test_of_two_openings_at_one_moment_the_complaint_counts(
         assert hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
 
     live(tmp_path, workspace, scene)
+
+
+def test_a_flood_of_events_is_bounded_before_it_is_written(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "MAX_ITEMS", 10)
+
+    async def scene(hot: Hot) -> None:
+        await hot.send(*(page(n, at=NOW - timedelta(seconds=100 - n)) for n in range(95)))
+        items = hot.path.people.get(CUSTOMER).items
+        assert len(items) <= 20
+        assert {f"m{n}" for n in range(85, 95)} <= set(items)
+
+    live(tmp_path, workspace, scene, is_started=False)

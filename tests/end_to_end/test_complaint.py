@@ -157,6 +157,14 @@ def test_the_last_word_counts_whatever_the_order_of_arrival(shop: Shop) -> None:
     assert verdicts(shop, intent) == [None]
 
 
+def test_a_help_desk_opens_a_complaint_again_in_its_own_name(shop: Shop) -> None:
+    intent, other = shop.promotions[:2]
+    for minute, user in (("01", intent["external_id"]), ("03", "the help desk")):
+        shop.complain("t", userId=user, timestamp=f"2026-03-02T10:{minute}:00Z")
+    shop.track("Support Ticket Solved", "t", userId="desk", timestamp="2026-03-02T10:02:00Z")
+    assert verdicts(shop, intent, other) == ["open_complaint", None]
+
+
 def test_during_a_long_pass(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     intent = shop.promotions[0]
     with shop.workspace.warehouse() as warehouse, shop.workspace.journal() as journal:

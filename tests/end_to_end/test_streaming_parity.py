@@ -18,10 +18,11 @@ from decision_engine.outbox import plain
 from decision_engine.service.commit import Position
 from decision_engine.service.definitions import page_path, windowed_counts
 from decision_engine.service.hot import HotPath
-from decision_engine.service.live import micros_of
+from decision_engine.service.live import micros, micros_of
+from decision_engine.service.profiles import HOUR
 from decision_engine.service.records import Event, Record, Webhook
 from decision_engine.service.store import HotStore
-from decision_engine.tables import INBOUND_EVENTS
+from decision_engine.tables import INBOUND_EVENTS, TRACKED_EVENTS
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
 
@@ -85,6 +86,46 @@ def tickets(warehouse: Warehouse) -> Iterator[Event]:
                 )
 
 
+def turns(warehouse: Warehouse) -> Iterator[Event]:
+    """Tickets that go back and forth, at times at one moment, and by whoever is at hand."""
+    dice = random.Random(11)
+    openers = rows_of(
+        warehouse,
+        "select email, external_id from nextmove.dim_customers where email is not null"
+        " and customer_id <> external_id order by external_id limit 60",
+    )
+    desk = {"user_id": "the-help-desk"}
+    for n, opener in enumerate(openers):
+        names = ({"email": opener["email"]}, {"user_id": opener["external_id"]}, desk)
+        at = START + timedelta(seconds=1 + dice.randrange(80_000))
+        for turn in range(dice.randrange(1, 6)):
+            is_opening = turn == 0 or dice.random() < 0.5
+            at += timedelta(seconds=dice.choice((0, 0, 1, 600)))
+            yield Event(
+                message_id=f"turn-{n}-{turn}",
+                type="track",
+                event=f"Support Ticket {'Opened' if is_opening else 'Solved'}",
+                occurred_at=text(at),
+                received_at=text(at),
+                ticket_id=f"turning-{n}",
+                ticket_kind=dice.choice(("complaint", "question")) if is_opening else None,
+                sentiment=dice.choice((-0.5, -0.25, None)) if is_opening else None,
+                **(names[0] if turn == 0 else dice.choice(names)),
+            )
+
+
+def as_received(day: list[Record]) -> list[Record]:
+    """In the order of arrival: some come late, some twice."""
+    dice = random.Random(7)
+    came = []
+    for record in sorted(day, key=str):
+        at = micros(record.occurred_at)  # type: ignore[union-attr]
+        for again in range(2 if dice.random() < 0.1 else 1):
+            late = dice.randrange(3 * HOUR) if again or dice.random() < 0.2 else 0
+            came.append((at + late, str(record), record))
+    return [record for _, _, record in sorted(came, key=lambda c: c[:2])]
+
+
 def webhooks(warehouse: Warehouse) -> Iterator[Webhook]:
     """What people did with messages that day; some of it twice, some by machines."""
     dice = random.Random(5)
@@ -109,16 +150,16 @@ def webhooks(warehouse: Warehouse) -> Iterator[Webhook]:
             yield hook
 
 
-def load(workspace: Workspace, warehouse: Warehouse, hooks: list[Webhook]) -> None:
+def load(
+    workspace: Workspace, warehouse: Warehouse, table: str, schema: pa.Schema, told: list[Any]
+) -> None:
     rows = []
-    for hook in {h.event_id: h for h in hooks}.values():
-        row = msgspec.structs.asdict(hook)
+    for record in dict.fromkeys(told):
+        row = msgspec.structs.asdict(record)
         for column in ("occurred_at", "received_at"):
             row[column] = datetime.fromisoformat(row[column])
         rows.append(row)
-    warehouse.append(
-        workspace.engine("inbound_events"), pa.Table.from_pylist(rows, schema=INBOUND_EVENTS)
-    )
+    warehouse.append(workspace.engine(table), pa.Table.from_pylist(rows, schema=schema))
 
 
 def publish(warehouse: Warehouse, store: HotStore) -> None:
@@ -148,12 +189,12 @@ def test_the_features_of_a_replayed_day_are_the_warehouses(project: Path) -> Non
     workspace = Workspace.open(project)
     with workspace.warehouse() as warehouse:
         hooks = list(webhooks(warehouse))
-        tracked = [*events(warehouse), *tickets(warehouse)]
-        day: list[Record] = [*tracked, *hooks]
-        day.sort(key=lambda r: (r.occurred_at, str(r)))  # type: ignore[union-attr]
+        turned = list(turns(warehouse))
+        day = as_received([*events(warehouse), *tickets(warehouse), *turned, *hooks])
         with HotStore(project / "hot") as store:
             publish(warehouse, store)
-        load(workspace, warehouse, hooks)
+        load(workspace, warehouse, "inbound_events", INBOUND_EVENTS, hooks)
+        load(workspace, warehouse, "tracked_events", TRACKED_EVENTS, turned)
     for part in range(PARTS):
         with HotStore(project / "hot") as store:
             path = HotPath(workspace, store, never, lambda: END)

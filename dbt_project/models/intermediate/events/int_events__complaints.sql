@@ -1,7 +1,9 @@
 {{ config(materialized='view') }}
 
-with complaints as (
-    select * from {{ ref('int_events__tickets') }} where kind = 'complaint'
+with openings as (
+    select distinct ticket_id, user_id, anonymous_id, email
+    from {{ ref('int_events__ticket_turns') }}
+    where is_solved = 0
 ),
 
 identity as (
@@ -9,13 +11,20 @@ identity as (
 ),
 
 resolved as (
-    {{ nextmove.with_customer('complaints', ['user_id', 'anonymous_id', 'email']) }}
+    {{ nextmove.with_customer('openings', ['user_id', 'anonymous_id', 'email']) }}
+),
+
+-- A help desk may open a ticket again in its own name: it stays the complaint of who opened it first.
+complainants as (
+    select distinct ticket_id, customer_id from resolved
 )
 
 select
-    ticket_id,
-    customer_id,
-    sentiment,
-    is_open,
-    created_at
-from resolved
+    tickets.ticket_id,
+    complainants.customer_id,
+    tickets.sentiment,
+    tickets.is_open,
+    tickets.created_at
+from {{ ref('int_events__tickets') }} as tickets
+inner join complainants on tickets.ticket_id = complainants.ticket_id
+where tickets.kind = 'complaint'
