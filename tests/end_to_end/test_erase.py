@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 
@@ -28,19 +30,35 @@ from tests.end_to_end.test_attack_learning import AGENT, rewards_as_of
 AT = "2026-03-02T10:00:00"
 
 
-def lived(folder: Path, without: str = "") -> Workspace:
-    """Two dates decided and learned from twice, so that some decisions are closed and some open."""
+def lived(folder: Path, like: Workspace | None = None, without: str = "") -> Workspace:
+    """Two dates decided and learned from twice, so that some decisions are closed and some open.
+
+    `like` another life: with its decisions, but for those about one person. By themselves the
+    two would not choose the same: what is learned of one person moves close calls of others.
+    """
     workspace = Workspace.open(folder)
     for day in (0, 2):
-        decide_all(workspace, midnight(day))
-        if without:
-            with workspace.warehouse() as warehouse:
-                warehouse.rows(
-                    f"delete from {workspace.engine('decisions')} where customer_id = ?", [without]
-                )
+        if like is None:
+            decide_all(workspace, midnight(day))
+        else:
+            copy_decisions(like, workspace, midnight(day).date().isoformat(), without)
         rewards_as_of(workspace, midnight(day + 2), 72)
         learn_all(workspace, midnight(day + 2))
     return workspace
+
+
+def copy_decisions(source: Workspace, target: Workspace, slot: str, without: str) -> None:
+    with source.warehouse() as warehouse:
+        epochs_, decisions = (
+            pa.Table.from_batches(
+                warehouse.query(f"select * from {source.engine(t)} where slot = ?", [slot])
+            )
+            for t in ("epochs", "decisions")
+        )
+    others = decisions.filter(pc.not_equal(decisions["customer_id"], without))
+    with target.warehouse() as warehouse:
+        warehouse.append(target.engine("epochs"), epochs_)
+        warehouse.append(target.engine("decisions"), others)
 
 
 def state_of(workspace: Workspace) -> PolicyState:
@@ -73,7 +91,7 @@ def test_the_state_is_the_one_that_never_knew_the_person(project: Path, tmp_path
     customer, n = somebody(workspace)
     assert n > 1
     before = state_of(workspace)
-    never = state_of(lived(other, without=customer))
+    never = state_of(lived(other, workspace, customer))
     # What they did comes to light later: it must not be taken out, for it was not learned.
     with workspace.warehouse() as warehouse:
         warehouse.rows(f"update {workspace.model('fct_decision_rewards')} set reward = 7")
