@@ -215,7 +215,7 @@ def held(folder: Path, as_of: datetime, as_json: bool) -> None:
 def _held(rows: list[dict[str, Any]]) -> Any:
     table = new_table("held for approval")
     for name in ("decision", "agent", "customer", "action", "expires"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "decision")
     for row in rows:
         table.add_row(row["decision_id"][:12], *(str(v) for v in list(row.values())[1:]))
     return table
@@ -279,7 +279,7 @@ def score(folder: Path, as_json: bool) -> None:
 def _scores(rows: list[dict[str, Any]]) -> Any:
     table = new_table("how overrides turned out")
     for name in ("id", "what", "agent", "labels", "settled", "earned", "expected"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "id")
     for row in rows:
         means = ("-" if row[n] is None else f"{row[n]:.3f}" for n in ("earned", "expected"))
         table.add_row(
@@ -292,11 +292,16 @@ def _scores(rows: list[dict[str, Any]]) -> Any:
 def _table(rows: list[dict[str, Any]]) -> Any:
     table = new_table("overrides")
     for name in ("id", "at", "by", "what", "until", "why"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "id")
     for row in rows:
         names = ("kind", "agent", "action", "rule", "decision_id", "releases")
         what = " ".join(str(row[n]) for n in names if row.get(n))
         table.add_row(
-            row["override_id"], row["at"][:16], row["by"], what, row.get("until", ""), row["why"]
+            row["override_id"],
+            row["at"][:10],
+            row["by"],
+            what,
+            row.get("until", "")[:16],
+            row["why"],
         )
     return table
