@@ -22,6 +22,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import requests
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -137,10 +138,12 @@ def run_demo(
         live(workspace, world, truth, days, console)
         total = time.perf_counter() - started
         report = collect(workspace, truth, tracker.metrics(), {**world.seconds, "total": total})
-    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=2))
+    # Unlike the standard library, msgspec writes NaN as null, which is JSON.
+    told = msgspec.json.encode(report)
+    (folder / "report.json").write_bytes(msgspec.json.format(told, indent=2))
     save_picture(report, folder / "report.png")
     if as_json:
-        print(json.dumps(report.to_json()))
+        print(told.decode())
     else:
         console.print(render(report, folder))
     return report

@@ -50,10 +50,6 @@ class DemoReport:
     decision_id: str
     seconds: dict[str, float]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for machines."""
-        return asdict(self)
-
 
 def collect(
     workspace: Workspace, truth: Truth, measured: Mapping[str, float], seconds: dict[str, float]
