@@ -60,7 +60,8 @@ def columns_of(row: Mapping[str, Any], now: int) -> dict[str, Any]:
     for name, column in moments:
         value = row[name]
         columns[column] = None if value is None else days(value, now)
-    columns["turn"] = (now // (24 * HOUR) + row["turn_offset"]) % TURNS
+    offset = row.get("turn_offset")
+    columns["turn"] = None if offset is None else (now // (24 * HOUR) + offset) % TURNS
     return columns
 
 

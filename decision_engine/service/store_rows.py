@@ -178,6 +178,10 @@ def _check_profile(_: str, row: dict[str, Any]) -> None:
         raise _RefusedError(f"has more than {MAX_PROFILE} characters")
     if not isinstance(row["identifiers"], str | None):
         raise _RefusedError("`identifiers` must be a text")
+    for name, value in row.items():
+        whole = name in ("as_of", "turn_offset") or name.endswith("_at")
+        if whole and not isinstance(value, int if name == "as_of" else int | None):
+            raise _RefusedError(f"`{name}` must be a whole number")
 
 
 def _check_policy(agent: str, row: dict[str, Any]) -> None:

@@ -194,6 +194,8 @@ def test_what_the_log_linked_stays_until_it_is_published_otherwise(store: HotSto
         (row(tags=["a"]), "`tags` must be a text, a number, true, false or null"),
         (row(recent_events="x" * 300_000), "has more than 262144 characters"),
         (row(identifiers=7), "`identifiers` must be a text"),
+        (row(as_of="now"), "`as_of` must be a whole number"),
+        (row(last_order_at="2026-03-01"), "`last_order_at` must be a whole number"),
     ],
 )
 def test_a_bad_row_is_refused_alone(store: HotStore, bad: dict[str, Any], reason: str) -> None:
