@@ -16,6 +16,7 @@ Readers of the log use closed segments; `rotation` says when a segment is closed
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -45,6 +46,9 @@ from decision_engine.service.records import Record
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS, Rotation
 
 MAX_CONNECTIONS = 512
+_GC = (10_000, 20, 1_000)
+"""A full collection walks over all that is remembered of people: a tenth of a second in which
+nobody is answered. Nearly everything here is freed by its reference count; let it be rare."""
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 
 _logger = logging.getLogger(__name__)
@@ -212,6 +216,7 @@ def serve(
     `ready` gets the URL once it listens. Port 0 takes any free port. Raises LockedError when
     another process writes the log.
     """
+    gc.set_threshold(*_GC)
     with FramedLog(log) as framed_log:
         rotation = Rotation(framed_log, rotate_seconds, rotate_bytes)
         asyncio.run(_serve(Receiver(framed_log), parts, rotation, host, port, ready))

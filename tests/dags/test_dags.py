@@ -139,7 +139,7 @@ def test_the_counts_are_xcoms(first: dict[str, Pass]) -> None:
     assert first["decide"].totals["agents"]["hello"]["decisions"] == CUSTOMERS
     delivered = first["deliver"].totals
     assert delivered["streams"]["messages"]["accepted"] == delivered["intents"] > 0
-    kinds = ("inbound_events", "tracked_events", "epochs", "decisions")
+    kinds = ("inbound_events", "tracked_events", "epochs", "decisions", "overrides")
     assert first["load_log"].totals == dict.fromkeys(kinds, 0)
 
 

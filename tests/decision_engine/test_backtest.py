@@ -292,12 +292,13 @@ def test_splits_are_combined_with_the_luck_of_the_split() -> None:
 
 
 @pytest.mark.skipif(not HILLSTROM.exists(), reason="the Hillstrom file is not on this machine")
-def test_hillstrom() -> None:
-    result = run_backtest(HILLSTROM, "segment", "visit", HILLSTROM_CONTEXT, shuffles=20)
+@pytest.mark.parametrize("shuffles", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_hillstrom(shuffles: int) -> None:
+    result = run_backtest(HILLSTROM, "segment", "visit", HILLSTROM_CONTEXT, shuffles=shuffles)
     truth = {t.arm: round(t.mean.value, 5) for t in result.truth}
     assert truth == {"Mens E-Mail": 0.18276, "Womens E-Mail": 0.15140, "No E-Mail": 0.10617}
     runs = runs_of(result)
     assert runs["linear_thompson"].mean.value >= 0.1795
     assert runs["best action"].mean.value == pytest.approx(0.18276, abs=5e-6)
-    assert runs["uniform"].mean.value == pytest.approx(0.1468, abs=0.001)
+    assert runs["uniform"].mean.value == pytest.approx(0.1468, abs=0.002)
     assert "no held-out gain" in result.conclusions[-1]

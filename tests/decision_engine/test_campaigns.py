@@ -9,6 +9,7 @@ from tests.decision_engine.campaign_engine import Engine
 from tests.decision_engine.campaigns import CAMPAIGNS, attributes, bounds, gap_share, run
 
 
+@pytest.mark.slow
 def test_attributes_make_hundreds_of_creatives_learnable() -> None:
     campaign = attributes(1, k=200, days=16, per_day=400)
     shared, alone = (

@@ -45,7 +45,7 @@ def lived_twice(
 ) -> list[tuple[Path, dict[str, Any]]]:
     """The same demo in two folders, side by side."""
     folders = [tmp_path_factory.mktemp("demo") / "demo" for _ in range(2)]
-    size = ("--customers", "800", "--days", "5", "--seed", "11", "--json")
+    size = ("--customers", "800", "--days", "3", "--seed", "11", "--json")
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda folder: nextmove("demo", *size, "--dir", str(folder)), folders))
     assert [run.returncode for run in done] == [0, 0], done[0].stderr + done[1].stderr
@@ -57,7 +57,7 @@ def test_every_send_is_accounted_for(lived: tuple[Path, dict[str, Any]]) -> None
     final = sum(sum(row.values()) for row in report["sends_by_channel"].values())
 
     assert set(report["sends_by_channel"]) == {"email", "push", "sms"}
-    assert final > 300
+    assert final > 200
     assert sum(row.get("rejected", 0) for row in report["sends_by_channel"].values()) == 0
 
 
@@ -73,7 +73,7 @@ def test_the_report_has_all_its_parts(lived: tuple[Path, dict[str, Any]]) -> Non
 
 def test_outcomes_came_back_and_were_learned(lived: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = lived
-    learned = nextmove("learn", "--project", str(folder), "--as-of", "2026-03-07", "--json")
+    learned = nextmove("learn", "--project", str(folder), "--as-of", "2026-03-05", "--json")
     rows = json.loads(learned.stdout)
 
     assert learned.returncode == 0, learned.stderr
@@ -87,7 +87,7 @@ def test_replay_in_a_new_process_after_later_learning(lived: tuple[Path, dict[st
     report = json.loads(again.stdout)
 
     assert again.returncode == 0, again.stderr
-    assert report["decisions"] > 500
+    assert report["decisions"] > 300
     assert report["different_action"] == 0
     assert report["different_propensity"] == 0
     assert report["different_posterior"] == 0
@@ -144,13 +144,13 @@ def test_what_was_tracked_is_what_people_did(lived: tuple[Path, dict[str, Any]])
     folder, report = lived
     market = Market(800, 11, START)
     market.reference()
-    meant = pa.concat_tables([market.day(day)["segment_events"] for day in range(5)])
+    meant = pa.concat_tables([market.day(day)["segment_events"] for day in range(3)])
     columns = [name for name in meant.column_names if name != "received_at"]
     tracked = read(folder, f"select {', '.join(columns)} from nextmove_engine.tracked_events")
     # What messages caused comes on top; what people do of themselves is the same without any.
     found = {row[0]: dict(zip(columns, row, strict=True)) for row in tracked}
 
-    assert len(found) == len(tracked) == report["hot_path"]["events"] > meant.num_rows > 2_000
+    assert len(found) == len(tracked) == report["hot_path"]["events"] > meant.num_rows > 1_000
     for row in meant.select(columns).to_pylist():
         row["email"] = clean_email(row["email"]) if row["email"] else None
         row["phone"] = clean_phone(row["phone"]) if row["phone"] else None
