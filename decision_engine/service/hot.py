@@ -42,7 +42,7 @@ from decision_engine.service.store_rows import Policy
 from decision_engine.state import load
 from decision_engine.workspace import Workspace
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 0.25
 GROUP = 64
 """People decided for together at most: the last one of a group waits for all of it."""
 REMEMBERED_DAYS = 30
