@@ -151,6 +151,18 @@ def pin(
     give(folder, as_json, "pin", by, why, agent=agent, action=action, rule=rule, until=until)
 
 
+def _give_about(
+    decision_id: str, folder: Path, as_json: bool, kind: Kind, by: str, why: str
+) -> None:
+    """An override of one decision, found by its id or the beginning of it."""
+    from decision_engine.overriding import decision_of
+
+    with reported_errors():
+        decision = decision_of(open_workspace(folder), decision_id)
+    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
+    give(folder, as_json, kind, by, why, **target)
+
+
 @override.command()
 @click.argument("decision_id")
 @shared
@@ -162,12 +174,7 @@ def stop(decision_id: str, folder: Path, by: str, why: str, as_json: bool) -> No
     \b
     Example:  nextmove override stop 3f2a9c --why "we spoke on the phone"
     """
-    from decision_engine.overriding import decision_of
-
-    with reported_errors():
-        decision = decision_of(open_workspace(folder), decision_id)
-    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
-    give(folder, as_json, "stop", by, why, **target)
+    _give_about(decision_id, folder, as_json, "stop", by, why)
 
 
 @override.command()
@@ -179,12 +186,7 @@ def approve(decision_id: str, folder: Path, by: str, why: str, as_json: bool) ->
     \b
     Example:  nextmove override approve 3f2a9c --why "checked with the customer's file"
     """
-    from decision_engine.overriding import decision_of
-
-    with reported_errors():
-        decision = decision_of(open_workspace(folder), decision_id)
-    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
-    give(folder, as_json, "approve", by, why, **target)
+    _give_about(decision_id, folder, as_json, "approve", by, why)
 
 
 @override.command()
