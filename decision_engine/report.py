@@ -8,9 +8,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Table
@@ -19,7 +22,7 @@ from connectors.base import Warehouse
 from decision_engine.audit import explain_decision
 from decision_engine.epochs import EVENTS
 from decision_engine.guardrails import REASON_NAMES
-from decision_engine.lift import Group, Lift, lift, mean_interval
+from decision_engine.lift import Group, Lift, group_of, lift, mean_interval
 from decision_engine.market.truth import Truth
 from decision_engine.terminal import new_table
 from decision_engine.types import Reason
@@ -82,13 +85,16 @@ def collect(
 
 def rewards_by_group(workspace: Workspace, warehouse: Warehouse) -> dict[str, Group]:
     """Reward per customer over all closed decisions, by the group the customer is in."""
+    # Summed exactly and read in order, so that a figure is the same to its last digit every time.
     found = warehouse.rows(
-        "select group_name, count(*), avg(reward), coalesce(var_samp(reward), 0) from ("
-        "select group_name, customer_id, sum(reward) as reward"
+        "select group_name, cast(sum(cast(reward as decimal(28, 12))) as double precision)"
         f" from {workspace.model('fct_decision_rewards')} where is_closed"
-        " group by group_name, customer_id) as customers group by group_name order by group_name"
+        " group by group_name, customer_id order by group_name, customer_id"
     )
-    return {str(name): Group(int(n), float(mean), float(var)) for name, n, mean, var in found}
+    return {
+        str(name): group_of(np.array([reward for _, reward in rows]))
+        for name, rows in groupby(found, key=itemgetter(0))
+    }
 
 
 def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
