@@ -6,7 +6,7 @@ the vendor was in trouble, in halves when it refused a batch for one of its rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 
@@ -88,7 +88,8 @@ class ProfileSync:
         verdicts: dict[str, Receipt] = {}
         left = list(records)
         for attempt in range(1, ATTEMPTS + 1):
-            verdicts.update((receipt.key, receipt) for receipt in self._attempt(left))
+            for receipt in self._attempt(left):
+                verdicts[receipt.key] = _later(verdicts.get(receipt.key), receipt)
             left = [record for record in left if verdicts[record.key].status in _OPEN]
             if not left or self.stopped:
                 break
@@ -104,10 +105,10 @@ class ProfileSync:
         answers, is_worth_splitting = self._call(request)
         if not is_worth_splitting:
             return verdicts + answers
-        is_open = {receipt.key for receipt in answers if receipt.status in _OPEN}
+        is_open = {receipt.key: receipt for receipt in answers if receipt.status in _OPEN}
         verdicts += [receipt for receipt in answers if receipt.key not in is_open]
         for part in _parts(request.records, is_open):
-            verdicts += self._attempt(part)
+            verdicts += [_later(is_open.get(r.key), r) for r in self._attempt(part)]
         return verdicts
 
     def _call(self, request: Request) -> tuple[list[Receipt], bool]:
@@ -141,7 +142,13 @@ def sync_profiles(
     return ProfileSync(target, stream, records, limiter, in_flight)
 
 
-def _parts(records: Sequence[Record], is_open: set[str]) -> list[list[Record]]:
+def _later(first: Receipt | None, again: Receipt) -> Receipt:
+    """What two attempts say together: the second one not being sent says nothing of the first."""
+    is_doubtful = first is not None and first.status is Status.UNKNOWN
+    return first if first and is_doubtful and again.status is Status.NOT_SENT else again
+
+
+def _parts(records: Sequence[Record], is_open: Collection[str]) -> list[list[Record]]:
     """The undecided records: in halves when they are all, else together."""
     left = [record for record in records if record.key in is_open]
     if len(left) < len(records):

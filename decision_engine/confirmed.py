@@ -2,6 +2,10 @@
 
 Where rows are taken away again, the confirmed table has one more column, `instance`: the store
 that confirmed the row, and NULL while the row's removal is on its way.
+
+Before a row is sent it is put in doubt, for a call can have its effect without our hearing of it.
+Until a receipt says what became of it the row is sent whole, whatever it looks like: it may have
+changed back since, and the other side have what it was in between.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from decision_engine.workspace import Workspace
 
 KEY = "key"
 INSTANCE = "instance"
+DOUBT = "in_doubt"
 UNSENT = (KEY, "customer_id")
 
 
@@ -125,6 +130,7 @@ class Confirmed:
         self.warehouse.rows(create)
         have = self.warehouse.columns(self.table) or {}
         wanted = dict(self._model_columns())
+        wanted[DOUBT] = wanted[KEY]
         if self.outbox.removes:
             wanted[INSTANCE] = wanted[KEY]
         for column, sql_type in wanted.items():
@@ -135,9 +141,9 @@ class Confirmed:
                 self.warehouse.rows(f"alter table {self.table} add column {name} {sql_type}")
 
     def changes(self) -> str:
-        """SQL: outbox rows that are new or differ, with a flag `changed_<column>` per column.
+        """SQL: outbox rows that are new, differ or are in doubt, with flags `changed_<column>`.
 
-        In a mirror all columns of a new row count as changed.
+        In a mirror all columns of a new row count as changed; everywhere, of one in doubt.
         """
         quote = self.warehouse.quote
         flags = {
@@ -145,10 +151,11 @@ class Confirmed:
             for c in self._model_columns()
             if c not in UNSENT
         }
-        is_new = f"c.{KEY} is null"
-        reasons = [is_new, *(f for c, f in flags.items() if c not in self.outbox.quiet)]
-        if self.outbox.is_mirror:
-            flags = {c: f"({is_new} or {flag})" for c, flag in flags.items()}
+        is_new, is_doubtful = f"c.{KEY} is null", f"c.{DOUBT} is not null"
+        differs = [f for c, f in flags.items() if c not in self.outbox.quiet]
+        reasons = [is_new, is_doubtful, *differs]
+        whole = f"{is_new} or {is_doubtful}" if self.outbox.is_mirror else is_doubtful
+        flags = {c: f"({whole} or {flag})" for c, flag in flags.items()}
         named = ", ".join(f"{f} as {quote(f'changed_{c}')}" for c, f in flags.items())
         there = f" and c.{INSTANCE} is not null" if self.outbox.removes else ""
         return (
@@ -179,11 +186,29 @@ class Confirmed:
         query = f"select count(*) from ({self.changes()}) as changed"
         return int(self.warehouse.rows(query)[0][0])
 
+    def doubt(self, rows: pa.Table, instance: str | None, mark: str) -> None:
+        """Note, before they are sent, that the other side may have these rows or not.
+
+        `mark` is of this sending alone. What was in doubt before stays so in its own right.
+        """
+        doubted = f"update {self.table} set {DOUBT} = ? where {DOUBT} is null"
+        keys = rows[KEY].to_pylist()
+        self.warehouse.rows(f"{doubted} and {self.warehouse.among(KEY)}", [f"old {mark}", keys])
+        new = _with(_with(rows, INSTANCE, instance), DOUBT, f"new {mark}")
+        self.warehouse.insert_absent(self.table, new, [KEY])
+
+    def undoubt(self, keys: Sequence[str], mark: str) -> None:
+        """Take back the doubt of a sending that surely had no effect on these rows."""
+        among = self.warehouse.among(KEY)
+        is_from = f"where {DOUBT} = ? and {among}"
+        self.warehouse.rows(f"delete from {self.table} {is_from}", [f"new {mark}", list(keys)])
+        self.warehouse.rows(
+            f"update {self.table} set {DOUBT} = null {is_from}", [f"old {mark}", list(keys)]
+        )
+
     def keep(self, rows: pa.Table, instance: str | None) -> None:
-        """Note rows of the outbox as confirmed."""
-        if instance is not None:
-            rows = rows.append_column(INSTANCE, pa.array([instance] * len(rows), pa.string()))
-        self.warehouse.merge(self.table, rows, [KEY])
+        """Note rows of the outbox as confirmed, beyond doubt."""
+        self.warehouse.merge(self.table, _with(rows, INSTANCE, instance), [KEY])
 
     def forget(self, keys: Sequence[str]) -> None:
         """Take rows as not confirmed: they are sent whole, if they are to be sent."""
@@ -214,3 +239,10 @@ class Confirmed:
 
     def _model_columns(self) -> dict[str, str]:
         return self.warehouse.columns(self.model) or {}
+
+
+def _with(rows: pa.Table, column: str, value: str | None) -> pa.Table:
+    """The rows with one more column of text, unless there is nothing to put in it."""
+    if value is None:
+        return rows
+    return rows.append_column(column, pa.array([value] * len(rows), pa.string()))

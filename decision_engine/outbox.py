@@ -2,7 +2,8 @@
 
 The difference is taken in the warehouse, between an outbox and the rows a destination has
 confirmed. A row moves to the confirmed side only with an accepted receipt, so a crash or a
-rejection makes it come up again.
+rejection makes it come up again. It is put in doubt before it is sent, so that a row of which
+nobody knows comes up again even if it has changed back.
 
 A mirror says at the start of each run which store it is. What another one had confirmed is
 forgotten then, so a store that was lost is filled again whole.
@@ -11,6 +12,7 @@ forgotten then, so a store that was lost is filled again whole.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +20,24 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from connectors import failpoint
 from connectors.base import Lane, Receipt, Record, Status, Warehouse
 from connectors.calls import Target
 from connectors.destinations.hot_store import OTHER_INSTANCE
 from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
 from connectors.sync import sync_profiles
-from decision_engine.confirmed import INSTANCE, KEY, UNSENT, Confirmed, Outbox, outboxes_of
+from decision_engine.confirmed import (
+    DOUBT,
+    INSTANCE,
+    KEY,
+    UNSENT,
+    Confirmed,
+    Outbox,
+    outboxes_of,
+)
 from decision_engine.fence import Fence
 from decision_engine.outbox_checks import look, refusal
 from decision_engine.sync_runs import SyncRun
@@ -34,7 +46,7 @@ from decision_engine.workspace import Workspace
 
 _IDENTITY = ("external_id", "email", "contact_id")
 _AS_OF = "as_of"
-_THERE = "there"
+THERE = "there"
 """The `instance` of rows that a vendor has: there is only one of it."""
 _FIELDS = ("extracted", "accepted", "rejected", "skipped", "unknown")
 
@@ -105,19 +117,35 @@ class OutboxSync:
 
     def _sync(self, confirmed: Confirmed) -> None:
         outbox = confirmed.outbox
-        instance = self.instance if outbox.is_mirror else _THERE if outbox.removes else None
+        instance = self.instance if outbox.is_mirror else THERE if outbox.removes else None
         if outbox.is_mirror and instance is not None:
             confirmed.forget_others(instance)
         if outbox.removes:
             confirmed.mark_vanished()
         for batch in self._batches(confirmed.changes()):
-            rows, changed = split(batch)
-            receipts = self._send(outbox, self._records(outbox, rows, changed))
-            self._keep(confirmed, rows, receipts, instance)
+            self._bring(confirmed, *split(batch), instance)
         if outbox.removes:
             for batch in self._batches(confirmed.vanished()):
                 rows = pa.Table.from_batches([batch])
                 self._remove(confirmed, rows, self._send(outbox, self._removals(outbox, rows)))
+
+    def _bring(
+        self, confirmed: Confirmed, rows: pa.Table, changed: list[list[str]], instance: str | None
+    ) -> None:
+        """Send what has changed of some rows, and note what became of each.
+
+        A row in which only NULLs changed has nothing to send and counts as confirmed.
+        """
+        records = self._records(confirmed.outbox, rows, changed)
+        sent, mark = {record.key for record in records}, secrets.token_hex(8)
+        is_sent = pa.array([key in sent for key in rows[KEY].to_pylist()], pa.bool_())
+        with self.warehouse.transaction():
+            self._check()
+            confirmed.keep(rows.filter(pc.invert(is_sent)), instance)
+            confirmed.doubt(rows.filter(is_sent), instance, mark)
+        failpoint.hit("outbox.doubt.after_commit")
+        receipts = self._send(confirmed.outbox, records)
+        self._keep(confirmed, rows.filter(is_sent), receipts, instance, mark)
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
         for batch in self.warehouse.query(query):
@@ -137,7 +165,7 @@ class OutboxSync:
     def _removals(self, outbox: Outbox, rows: pa.Table) -> list[Record]:
         if outbox.is_mirror:
             return [self._mirrored(key, {"deleted": True}) for key in rows[KEY].to_pylist()]
-        rows = rows.drop_columns([INSTANCE])
+        rows = rows.drop_columns([INSTANCE, DOUBT])
         gone = [record_of(r, [c for c in r if c not in UNSENT]) for r in rows.to_pylist()]
         return [Record(r.key, r.identity, {**r.fields, "deleted": True}) for r in gone]
 
@@ -163,21 +191,29 @@ class OutboxSync:
         rows: pa.Table,
         receipts: Mapping[str, Receipt],
         instance: str | None,
+        mark: str,
     ) -> None:
         """Receipts, and the rows that are now confirmed, in one transaction.
 
-        A row in which only NULLs changed had nothing to send and counts as confirmed. What a
-        mirror refused is sent whole next time: perhaps it has less than we believe.
+        What has no receipt was never sent: the run was stopped before. What a mirror refused is
+        sent whole next time: perhaps it has less than we believe.
         """
         keys = rows[KEY].to_pylist()
-        done = [k not in receipts or receipts[k].status is Status.ACCEPTED for k in keys]
+        ends = [receipts[k].status if k in receipts else Status.SKIPPED for k in keys]
+        accepted = pa.array([end is Status.ACCEPTED for end in ends], pa.bool_())
+        surely_not = (Status.REJECTED, Status.SKIPPED)
         refused = [k for k, r in receipts.items() if r.status is Status.REJECTED]
         with self.warehouse.transaction():
             self._check()
-            confirmed.keep(rows.filter(pa.array(done, pa.bool_())), instance)
+            confirmed.keep(rows.filter(accepted), instance)
+            confirmed.undoubt(
+                [k for k, end in zip(keys, ends, strict=True) if end in surely_not], mark
+            )
             if confirmed.outbox.is_mirror and refused:
                 confirmed.forget(refused)
             self._append(confirmed.outbox, rows, receipts)
+            failpoint.hit("outbox.keep.before_commit")
+        failpoint.hit("outbox.keep.after_commit")
 
     def _remove(
         self, confirmed: Confirmed, rows: pa.Table, receipts: Mapping[str, Receipt]

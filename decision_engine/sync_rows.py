@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from connectors.base import Record, Request, Warehouse
 from connectors.calls import Line
@@ -15,7 +17,7 @@ from connectors.errors import ConfigurationError, ConnectorError
 from decision_engine.confirmed import UNSENT, Confirmed, Outbox, outboxes_of
 from decision_engine.delivery import Delivery, open_delivery, require_real_clock
 from decision_engine.errors import StepError
-from decision_engine.outbox import record_of, split
+from decision_engine.outbox import THERE, record_of, split
 from decision_engine.outbox_checks import look
 from decision_engine.sync_runs import record
 from decision_engine.workspace import Workspace
@@ -113,7 +115,7 @@ def test(
     with _one(workspace, stream, now) as (delivery, warehouse, name, outbox):
         confirmed = Confirmed.of(workspace, warehouse, name, outbox)
         confirmed.prepare()
-        row = _row(confirmed, key)
+        rows, row = _row(confirmed, key)
         line = Line(name, delivery.targets[name], delivery.limiter)
         found = line.stream(outbox.stream)
         request, refused = line.build(found, [row])
@@ -121,6 +123,7 @@ def test(
             return {**_call(None), "status": "rejected", "reason": refused[0].reason}
         if not send:
             return {**_call(request), "status": "", "reason": "not sent"}
+        confirmed.doubt(rows, THERE if outbox.removes else None, secrets.token_hex(8))
         try:
             line.acquire(found)
             (receipt,) = line.call(found, request)[1]
@@ -129,14 +132,16 @@ def test(
         return {**_call(request), "status": receipt.status.value, "reason": receipt.reason}
 
 
-def _row(confirmed: Confirmed, key: str) -> Record:
+def _row(confirmed: Confirmed, key: str) -> tuple[pa.Table, Record]:
+    """The first changed row, or the one with that key, and what would be sent of it."""
     sql, values = (confirmed.one(), [key]) if key else (f"{confirmed.changes()} limit 1", [])
     for batch in confirmed.warehouse.query(sql, values):
         rows, changed = split(batch)
         if len(rows):
             row = rows.to_pylist()[0]
             is_whole = confirmed.outbox.is_whole
-            return record_of(row, [c for c in row if c not in UNSENT] if is_whole else changed[0])
+            names = [c for c in row if c not in UNSENT] if is_whole else changed[0]
+            return rows.slice(0, 1), record_of(row, names)
     which = f"row {key}" if key else "row"
     raise StepError(f"no {which} of {confirmed.model} has anything to send")
 

@@ -90,6 +90,14 @@ def test_attempts_are_limited(error: Exception, status: Status, reason: str) -> 
     assert run.totals.extracted == 3
 
 
+def test_not_being_sent_again_does_not_undo_what_may_have_been_sent() -> None:
+    def fault(_: Request, call: int) -> Reply | None:
+        raise UnknownOutcomeError("reset") if call == 1 else NotSentError("connection refused")
+
+    _, receipts, _ = sync(Vendor(fault), rows(3))
+    assert {(r.status, r.reason) for r in receipts} == {(Status.UNKNOWN, "reset")}
+
+
 def test_a_dead_server_stops_the_run_soon() -> None:
     vendor = Vendor(lost(NotSentError("connection refused"), 10**9))
     run, receipts, _ = sync(vendor, rows(10_000))

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from connectors.base import Destination, Reply, Request
 from connectors.calls import Target
 from connectors.destinations import DESTINATIONS as KINDS
+from connectors.errors import UnknownOutcomeError
 from connectors.limits import Limiter
 from decision_engine import delivery as delivery_module
 from decision_engine.cli import main
@@ -67,6 +68,7 @@ class Outside:
     def __init__(self) -> None:
         self.bad: set[str] = set()
         self.is_shut = False
+        self.loses_answers = False
         self.requests: list[Request] = []
         self.alerts: list[str] = []
 
@@ -79,6 +81,8 @@ class Outside:
             if self.is_shut:
                 return Reply(401, b"")
             stream = {"/users/track": "users", "/api/users/bulkUpdate": "users"}
+            if self.loses_answers:
+                raise UnknownOutcomeError("no answer in time")
             found = stream.get(request.path, "list_members")
             return vendor_of(destination.name, found, sorted(self.bad)).post(request)
 
@@ -356,3 +360,50 @@ def test_the_commands(
     assert json.loads(command("rejected").stdout) == []
     assert command("retry", "braze.nothing").exit_code == 2
     assert command("retry", "nobody.users").exit_code == 2
+
+
+def test_what_a_stopped_run_did_not_get_to_comes_with_the_next(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    fill(workspace, USERS, *users(*range(1_000)))
+    outside.is_shut = True
+    with pytest.raises(StepError, match="refuses the key"):
+        deliver()
+    assert confirmed(workspace, "braze__users") == set()
+    outside.is_shut = False
+    outside.sent()
+    deliver()
+    assert len(set(outside.sent())) == 1_000
+
+
+def test_what_changed_back_while_its_fate_was_unknown_is_sent_again(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    fill(workspace, USERS, *users(0, 1))
+    deliver()
+    fill(workspace, USERS, *users(0), *users(1, tier="silver"))
+    outside.loses_answers = True
+    assert deliver()["streams"]["braze profiles"]["unknown"] == 1
+    fill(workspace, USERS, *users(0, 1))
+    outside.loses_answers = False
+    outside.sent()
+    deliver()
+    assert outside.sent() == ["u1"], "silver may have arrived"
+    deliver()
+    assert outside.sent() == []
+
+
+def test_who_may_have_arrived_and_left_the_outbox_is_taken_away(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    fill(workspace, MEMBERS, ("7:u0", "u0", 7))
+    deliver()
+    fill(workspace, MEMBERS, ("7:u0", "u0", 7), ("7:u1", "u1", 7))
+    outside.loses_answers = True
+    deliver()
+    fill(workspace, MEMBERS, ("7:u0", "u0", 7))
+    outside.loses_answers = False
+    outside.sent()
+    deliver()
+    assert outside.sent() == ["7:u1"]
+    assert confirmed(workspace, "lists__list_members") == {"7:u0"}

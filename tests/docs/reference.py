@@ -178,9 +178,10 @@ Each is optional: list those you have under `sources` in `nextmove.yml`. A table
 
 CONFIRMED = (
     "The rows of an outbox that its destination has confirmed, with the outbox's own columns."
-    " Written and read by deliver: what differs from the outbox goes out next. For a hot store"
-    " there is also `instance`: which store has confirmed the row, NULL while its removal is on"
-    " the way."
+    " Written and read by deliver: what differs from the outbox goes out next. `in_doubt`"
+    " is not NULL while nobody knows what a call for the row has done: it is sent whole then."
+    " Where rows are taken away again there is also `instance`: which store has confirmed the row,"
+    " NULL while its removal is on the way."
 )
 
 CLI_HEAD = f"""{MADE}

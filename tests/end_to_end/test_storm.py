@@ -39,9 +39,13 @@ IN_A_ROUND = (
     "learn.store.before_commit",
     "learn.store.after_commit",
 )
-# A journal of 64 MiB, or one that is compacted: the journal's own tests reach these. There is
+# A journal of 64 MiB, or one that is compacted: the journal's own tests reach these, the storm of
+# deliveries those of outboxes. There is
 # nothing to load here: the storm of the hot path reaches those.
 ELSEWHERE = {
+    "outbox.doubt.after_commit",
+    "outbox.keep.before_commit",
+    "outbox.keep.after_commit",
     "load.chunk.after_insert",
     "load.segment.before_commit",
     "load.segment.after_commit",
