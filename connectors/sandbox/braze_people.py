@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ SUBSCRIPTIONS = Limit("subscriptions", 5_000, 60)
 CATALOGS = Limit("catalogs", 16_000, 60)
 MAX_ROWS = 50
 MAX_BODY = 4 * 1024 * 1024  # a guess
-SAME_ID_SECONDS = 24 * 3600.0
+SAME_ID = timedelta(hours=24)
 
 Check = Callable[[Any], str]
 
@@ -55,7 +55,7 @@ class Book:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._sent: dict[str, tuple[float, str]] = {}
+        self._sent: dict[str, tuple[datetime, str]] = {}
 
     def _note(self, kind: str, external_id: str, properties: Mapping[str, Any]) -> None:
         entry = Entry(vendor=NAME, kind=kind, external_id=external_id, properties=dict(properties))
@@ -129,8 +129,9 @@ class Book:
             return answer(400, {"message": "'recipient' is required"})
         if self._state.refuses(NAME):
             return answer(400, {"message": "refused"})
-        at, dispatch = self._sent.get(send_id, (float("-inf"), "")) if send_id else (0.0, "")
-        if not dispatch or time.monotonic() - at > SAME_ID_SECONDS:
+        now = self._state.now()
+        at, dispatch = self._sent.get(send_id, (now, "")) if send_id else (now, "")
+        if not dispatch or now - at > SAME_ID:
             dispatch = uuid.uuid4().hex
             self._state.send(
                 Entry(
@@ -144,7 +145,7 @@ class Book:
                 )
             )
             if send_id:
-                self._sent[send_id] = time.monotonic(), dispatch
+                self._sent[send_id] = now, dispatch
         return answer(201, {"dispatch_id": dispatch, "status": "sent", "metadata": {}})
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,6 @@ from connectors.deliver import deliver_sends
 from connectors.journal import Journal
 from connectors.sync import sync_profiles
 from tests.connectors.sends import NOW, Plain, intent
-
-journal_module.SEGMENT_BYTES = 3_000
 
 
 def deliver(job: dict[str, Any]) -> None:
@@ -57,24 +56,27 @@ def sync(job: dict[str, Any]) -> None:
             pass
 
 
-def work(job: dict[str, Any]) -> int:
+Work = Callable[[dict[str, Any]], None]
+
+
+def work(job: dict[str, Any], works: Mapping[str, Work]) -> int:
     """In the child: the exit code."""
     try:
         failpoint.arm(job.get("failpoint", ""), job.get("hit", 1))
-        {"deliver": deliver, "compact": compact, "sync": sync}[job["work"]](job)
+        works[job["work"]](job)
     except BaseException:
         traceback.print_exc()
         return 1
     return 0
 
 
-def main() -> None:
+def serve(works: Mapping[str, Work]) -> None:
     """Jobs in, one JSON line each; "killed" or "done" out."""
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(work(job))
+            os._exit(work(job, works))
         if "kill_after" in job:
             time.sleep(job["kill_after"])
             os.kill(child, signal.SIGKILL)
@@ -84,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    journal_module.SEGMENT_BYTES = 3_000
+    serve({"deliver": deliver, "compact": compact, "sync": sync})

@@ -1,4 +1,4 @@
-"""make storm: kill the loop at random moments, start it again, audit every row.
+"""make storm-loop: kill the loop at random moments, start it again, audit every row.
 
 Each project lives through the scenario while SIGKILL hits it again and again. Afterwards its
 decisions must be the ones of a run that nobody disturbed, every planned send must have one final

@@ -41,6 +41,7 @@ class Iterable:
             pool="events.trackBulk",
             windows=(Window(10, 1), Window(600, 60)),
             splits_on_400=True,
+            whole_rows=True,
         ),
         # The vendor states no limit for these two; its answer 429 sets the pace.
         "subscriptions": Stream(
