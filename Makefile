@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-rules storm-verdicts storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -31,7 +31,7 @@ test: lint  ## style, types, import rules and every test but the slow ones
 
 test-all: lint  ## every test
 	@$(RUN)/pytest -n 2 --dist loadfile
-	@$(MAKE) --no-print-directory storm storm-loop storm-hotpath storm-verdicts
+	@$(MAKE) --no-print-directory storm storm-loop storm-hotpath storm-webhooks storm-verdicts
 
 storm: setup  ## 10,000 crashes of deliveries, half with the vendor's answer lost; every row compared
 	@$(RUN)/python -m tests.end_to_end.storm_delivery
@@ -41,6 +41,9 @@ storm-loop: setup  ## kill the whole loop at random, 200 times, and audit every 
 
 storm-hotpath: setup  ## kill the service under load, 200 times, and count every event
 	@$(RUN)/python -m tests.end_to_end.storm_hotpath --kills 200
+
+storm-webhooks: setup  ## 200,000 webhook events, each told 1 to 50 times in any order, through kills
+	@$(RUN)/python -m tests.end_to_end.storm_webhooks
 
 storm-rules: setup  ## 50,000 random rules, in Python and in DuckDB: the same answers
 	@$(RUN)/pytest -q -s -m slow tests/decision_engine/test_rules.py

@@ -27,13 +27,13 @@ DAYS = 3
 CUSTOMERS = 500
 
 
-def make_project(folder: Path, sandbox: str) -> Workspace:
+def make_project(folder: Path, sandbox: str, customers: int = CUSTOMERS) -> Workspace:
     """A project with the market's raw tables for all days, as loaders would have left them."""
     init(folder, "storm", salt="salt-of-the-storm-0123")
     config = folder / "nextmove.yml"
     config.write_text(config.read_text().replace("http://127.0.0.1:8800", sandbox))
     workspace = Workspace.open(folder)
-    market = Market(CUSTOMERS, 7, START)
+    market = Market(customers, 7, START)
     with workspace.warehouse() as warehouse:
         for tables in (market.reference(), *(market.day(day) for day in range(DAYS))):
             for name, rows in tables.items():
