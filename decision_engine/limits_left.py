@@ -47,7 +47,8 @@ def _used(workspace: Workspace, warehouse: Warehouse, since: datetime) -> Iterat
         "  (d.carried_out_by = 'caller' and d.decided_at > ?)"
         f"  or exists (select 1 from {workspace.engine('receipts')} r"
         "   where r.decision_id = d.decision_id and r.status in ('accepted', 'unknown')"
-        "   and r.at > ?)) group by channel, creative, incentive",
+        "   and r.at > ?)) group by channel, creative, incentive"
+        " order by channel, creative, incentive",
         [since, since],
     )
     for channel, creative, incentive, n in rows:

@@ -24,7 +24,7 @@ from decision_engine.audit import groups_of, records_of, state_of
 from decision_engine.overrides import KINDS, Kind, Override
 from decision_engine.replay import Records, replay, with_posterior
 from decision_engine.rules import parsed
-from decision_engine.tables import OVERRIDE_LABELS
+from decision_engine.tables import OVERRIDE_LABELS, exact
 from decision_engine.types import NO_ACTION, Contexts, Reason, column_of
 from decision_engine.workspace import Workspace
 
@@ -58,14 +58,18 @@ def score(workspace: Workspace, warehouse: Warehouse) -> list[dict[str, Any]]:
     rows = warehouse.rows(
         "select l.override_id, l.kind, l.agent, count(*),"
         " sum(case when r.is_closed then 1 else 0 end),"
-        " avg(case when r.is_closed then r.reward end),"
-        " avg(case when r.is_closed then l.model_value end)"
+        f" {_mean('r.reward')}, {_mean('l.model_value')}"
         f" from {workspace.engine('override_labels')} l"
         f" left join {rewards} r on l.decision_id = r.decision_id"
         " group by l.override_id, l.kind, l.agent order by l.override_id, l.agent"
     )
     names = ("override_id", "kind", "agent", "labels", "settled", "earned", "expected")
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _mean(value: str) -> str:
+    settled = f"case when r.is_closed then {value} end"
+    return f"cast(sum({exact(settled)}) as double precision) / nullif(count({settled}), 0)"
 
 
 def _overruled(

@@ -24,6 +24,7 @@ from decision_engine.epochs import EVENTS
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.lift import Group, Lift, group_of, lift, mean_interval
 from decision_engine.market.truth import Truth
+from decision_engine.tables import exact
 from decision_engine.terminal import new_table
 from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
@@ -87,7 +88,7 @@ def rewards_by_group(workspace: Workspace, warehouse: Warehouse) -> dict[str, Gr
     """Reward per customer over all closed decisions, by the group the customer is in."""
     # Summed exactly and read in order, so that a figure is the same to its last digit every time.
     found = warehouse.rows(
-        "select group_name, cast(sum(cast(reward as decimal(28, 12))) as double precision)"
+        f"select group_name, cast(sum({exact('reward')}) as double precision)"
         f" from {workspace.model('fct_decision_rewards')} where is_closed"
         " group by group_name, customer_id order by group_name, customer_id"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,7 +24,8 @@ _NUMBERS = ("extracted", "accepted", "rejected", "skipped", "unknown", "not_sent
 class SyncRun:
     """What one run did with one stream. `in_outbox` is None for messages.
 
-    `state` is ok; warning, when records were rejected or their fate is unknown; or stopped, when
+    `run_id` says when it was made, so that of runs of one moment the last one is known. `state`
+    is ok; warning, when records were rejected or their fate is unknown; or stopped, when
     the run could not go on. `reason` says why.
     """
 
@@ -57,7 +59,7 @@ class SyncRun:
         numbers = {name: totals.get(name, 0) for name in _NUMBERS}
         doubtful = numbers["rejected"] or numbers["unknown"]
         return cls(
-            run_id=secrets.token_hex(8),
+            run_id=f"{time.time_ns():016x}{secrets.token_hex(4)}",
             destination=what[0],
             stream=what[1],
             lane=what[2].value,

@@ -11,6 +11,12 @@ _TEXT, _BOOL, _INT, _FLOAT = pa.string(), pa.bool_(), pa.int32(), pa.float64()
 _BIG, _TIME, _BYTES = pa.int64(), pa.timestamp("us"), pa.binary()
 _FLOATS, _CODES = pa.list_(pa.float64()), pa.list_(pa.uint8())
 
+
+def exact(expression: str) -> str:
+    """SQL: a number as a decimal, as in dbt. The sum of such does not depend on their order."""
+    return f"cast({expression} as decimal(28, 12))"
+
+
 AGENT_OUTCOMES = pa.schema(
     {"agent": _TEXT, "event": _TEXT, "weight": _FLOAT, "per": _TEXT, "window_hours": _INT}
 )

@@ -207,6 +207,6 @@ def _iso(at: float) -> str:
 
 
 def _turn(message: Message) -> tuple[float | str, ...]:
-    """By time; of one moment by what they say, for the ids that vendors give are random."""
+    """By time; of one moment by what they say to whom, for the ids that vendors give are random."""
     view = message.view
-    return (message.at, view.channel, view.creative, view.incentive, message.message_id)
+    return (message.at, view.channel, view.creative, view.incentive, message.who)
