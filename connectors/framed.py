@@ -51,9 +51,25 @@ def frame_at(descriptor: int, offset: int) -> bytes:
     return payload
 
 
+def payload_at(directory: Path, segment: int, offset: int) -> bytes | None:
+    """The payload of a frame of a log, for a place `place` returned; None if it is deleted."""
+    try:
+        descriptor = os.open(_path(directory, segment), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return frame_at(descriptor, offset)
+    finally:
+        os.close(descriptor)
+
+
 def frame_end(offset: int, payload: bytes) -> int:
     """The offset behind the frame of `payload` at `offset`."""
     return offset + _HEAD.size + len(payload)
+
+
+def _path(directory: Path, number: int) -> Path:
+    return directory / f"{number:08}.log"
 
 
 def number(segment: Path) -> int:
@@ -152,7 +168,7 @@ class FramedLog:
     @property
     def path(self) -> Path:
         """The open segment."""
-        return self.directory / f"{self.number:08}.log"
+        return _path(self.directory, self.number)
 
     def append(self, payloads: Sequence[bytes]) -> list[int]:
         """Write the frames behind one another; the offset of each in the open segment.
@@ -211,7 +227,7 @@ class FramedLog:
             os.fdatasync(self._fd)
             failpoint.hit("framed.rotate.after_sync")
             closed = self.path
-            following = self._begin(self.directory / f"{self.number + 1:08}.log")
+            following = self._begin(_path(self.directory, self.number + 1))
             os.close(self._fd)
             self._fd, self.number, self.size = following, self.number + 1, 0
             return closed

@@ -20,7 +20,7 @@ from decision_engine.errors import StepError
 from decision_engine.late_propensity import with_propensities
 from decision_engine.overriding import load_overrides
 from decision_engine.service.records import TAGS, Decision, Epoch, Event, Record, Webhook
-from decision_engine.service.rotation import close_segment
+from decision_engine.service.rotation import KEPT_DAYS, close_segment
 from decision_engine.tables import (
     DECISIONS,
     EPOCHS,
@@ -32,8 +32,6 @@ from decision_engine.workspace import Workspace
 
 CHUNK_BYTES = 8 << 20
 """Of the log, in memory at a time."""
-KEPT_DAYS = 15
-"""Longer than what a hot store that is lost counts from the log."""
 
 Progress = Callable[[str], None]
 Lines = dict[type[Record], list[bytes]]

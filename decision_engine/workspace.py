@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,7 +48,7 @@ class Workspace:
         project, agents, creatives = load_project(root)
         return cls(root, project, agents, creatives)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical configuration."""
         return config_digest(self.project, self.agents, self.creatives)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from connectors.errors import ConnectorError
 from decision_engine.service.app import MakePart, Part, Receiver, serve
-from decision_engine.service.commit import Position
+from decision_engine.service.commit import Place
 from decision_engine.service.project import parts_of
 from decision_engine.service.records import Event, Record
 from decision_engine.service.store import HotStore
@@ -35,7 +35,7 @@ class EventClock:
         """The time in the simulation."""
         return self._now
 
-    def applied(self, durable: Sequence[Record], _: Position) -> None:
+    def applied(self, durable: Sequence[Record], _: Place) -> None:
         """Move on with what is durable."""
         for record in durable:
             if isinstance(record, Event):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -41,7 +42,7 @@ from starlette.routing import BaseRoute, Route
 from connectors.errors import LogError
 from connectors.framed import FramedLog
 from connectors.listen import Server, announce
-from decision_engine.service.commit import Applied, GroupCommit, Position
+from decision_engine.service.commit import Applied, GroupCommit, Place
 from decision_engine.service.records import Record
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS, Rotation
 
@@ -49,6 +50,9 @@ MAX_CONNECTIONS = 512
 _GC = (10_000, 20, 1_000)
 """A full collection walks over all that is remembered of people: a tenth of a second in which
 nobody is answered. Nearly everything here is freed by its reference count; let it be rare."""
+_SWITCH_SECONDS = 0.0002
+"""The thread that writes the log asks for the interpreter three times a commit, and everybody
+waits for the commit: with Python's 5 ms it would be given to it after 15 ms of other work."""
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 
 _logger = logging.getLogger(__name__)
@@ -119,11 +123,11 @@ class Receiver:
             raise LogUnavailableError from error
         self._is_healthy = True
 
-    def _applied(self, records: Sequence[Record], position: Position) -> None:
+    def _applied(self, records: Sequence[Record], place: Place) -> None:
         for record in records:
             self._records.labels(str(record.__struct_config__.tag)).inc()
         for applied in self._listeners:
-            applied(records, position)
+            applied(records, place)
 
     @property
     def is_healthy(self) -> bool:
@@ -217,6 +221,7 @@ def serve(
     another process writes the log.
     """
     gc.set_threshold(*_GC)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with FramedLog(log) as framed_log:
         rotation = Rotation(framed_log, rotate_seconds, rotate_bytes)
         asyncio.run(_serve(Receiver(framed_log), parts, rotation, host, port, ready))

@@ -12,13 +12,26 @@ from decision_engine.service.records import Record, frame
 
 
 class Position(NamedTuple):
-    """The place in the log behind a frame: all before it is included."""
+    """A point in the log: all before it is included."""
 
     segment: int
     offset: int
 
 
-Applied = Callable[[Sequence[Record], Position], None]
+class Place(NamedTuple):
+    """Where a frame is in the log: the offsets of its first byte and behind its last."""
+
+    segment: int
+    start: int
+    end: int
+
+    @property
+    def position(self) -> Position:
+        """Behind the frame."""
+        return Position(self.segment, self.end)
+
+
+Applied = Callable[[Sequence[Record], Place], None]
 """Told what is durable, call by call in the order of the log, on the event loop."""
 
 
@@ -58,27 +71,27 @@ class GroupCommit:
         while self._waiting:
             calls, self._waiting = self._waiting, []
             try:
-                positions = await asyncio.to_thread(self._write, [c.payload for c in calls])
+                places = await asyncio.to_thread(self._write, [c.payload for c in calls])
             except Exception as error:
                 for call in calls:
                     call.end(error)
                 continue
-            for call, position in zip(calls, positions, strict=True):
-                call.end(self._apply(call, position))
+            for call, place in zip(calls, places, strict=True):
+                call.end(self._apply(call, place))
         self._writing = None
 
-    def _write(self, payloads: Sequence[bytes]) -> list[Position]:
+    def _write(self, payloads: Sequence[bytes]) -> list[Place]:
         segment, offsets = self._log.place(payloads)
         self._log.sync()
         return [
-            Position(segment, frame_end(offset, payload))
+            Place(segment, offset, frame_end(offset, payload))
             for offset, payload in zip(offsets, payloads, strict=True)
         ]
 
-    def _apply(self, call: _Call, position: Position) -> Exception | None:
+    def _apply(self, call: _Call, place: Place) -> Exception | None:
         """What goes wrong here is for this call to hear, not for its neighbours."""
         try:
-            self._applied(call.records, position)
+            self._applied(call.records, place)
         except Exception as error:
             return error
         return None

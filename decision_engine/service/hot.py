@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +30,7 @@ from decision_engine.config import hours
 from decision_engine.record import CarriedOutBy
 from decision_engine.service import live
 from decision_engine.service.asks import Ask, Asks, Kind
-from decision_engine.service.commit import Position
+from decision_engine.service.commit import Place, Position
 from decision_engine.service.deciding import Decider
 from decision_engine.service.live import Touch, micros, micros_of
 from decision_engine.service.people import (
@@ -36,17 +40,20 @@ from decision_engine.service.people import (
 )
 from decision_engine.service.profiles import HOUR
 from decision_engine.service.records import Decision, Epoch, Event, Record, Webhook, records
+from decision_engine.service.rotation import KEPT_DAYS
 from decision_engine.service.store import HotStore
 from decision_engine.service.store_file import StoreError
 from decision_engine.service.store_rows import Policy
 from decision_engine.state import load
 from decision_engine.workspace import Workspace
 
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 5.0
+"""What comes after costs a replay at the start; a page of the store is written once for all who
+are on it, so a short while costs more."""
+SLICE, SLICE_SECONDS = 50, 0.002
+"""So many people are written down at a time, and then others have their turn so long."""
 GROUP = 64
 """People decided for together at most: the last one of a group waits for all of it."""
-REMEMBERED_DAYS = 30
-"""Decisions can be asked for so long; the warehouse has them for good."""
 PENDING = "pending"
 """The row of the store with the decisions that events have called for; no person has this key."""
 RETRY_SECONDS = 1.0
@@ -86,6 +93,7 @@ class HotPath:
         self,
         workspace: Workspace,
         store: HotStore,
+        log: Path,
         commit: Commit,
         clock: Callable[[], datetime],
         took: Callable[[float], None] = lambda _: None,
@@ -96,6 +104,7 @@ class HotPath:
         self._workspace = workspace
         self._overrides, self._prices = workspace.override_log, workspace.prices
         self._store = store
+        self._log = log
         self._commit = commit
         self._clock = clock
         self._position = Position(*(store.position or (0, 0)))
@@ -104,7 +113,8 @@ class HotPath:
         self._deciding: asyncio.Task[None] | None = None
         self._epochs: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._writer = ThreadPoolExecutor(1, "hot-store", _in_no_hurry)
         self._is_running = False
         self._policies: Mapping[str, Policy] = {}
         self._decider: Decider | None = None
@@ -122,7 +132,7 @@ class HotPath:
         """The decisions that events have called for and that are not made yet, by slot."""
         return self._pending
 
-    def applied(self, durable: Sequence[Record], position: Position) -> None:
+    def applied(self, durable: Sequence[Record], place: Place) -> None:
         """Work in what is durable; to be called in the order of the log."""
         for record in durable:
             if isinstance(record, Event):
@@ -130,27 +140,28 @@ class HotPath:
             elif isinstance(record, Webhook):
                 self._webhook(record)
             elif isinstance(record, Decision):
-                self._decision(record.row)
+                self._decision(record.row, place)
             elif isinstance(record, Epoch):
                 self._epoch(record.row)
-        self._position = position
+        self._position = place.position
 
-    def work_in(self, log: Path) -> None:
+    def work_in(self) -> None:
         """Apply what the log has and the store has not; to be called before `start`.
 
         Raises StoreError when the store is ahead of the log.
         """
         done = self._position
-        for segment in framed.segments(log):
+        for segment in framed.segments(self._log):
             if (n := framed.number(segment)) < done.segment:
                 continue
             start = done.offset if n == done.segment else 0
             for offset, payload in framed.frames(segment, start):
-                self.applied(list(records(payload)), Position(n, framed.frame_end(offset, payload)))
-        end = framed.segments(log)[-1:]
+                place = Place(n, offset, framed.frame_end(offset, payload))
+                self.applied(list(records(payload)), place)
+        end = framed.segments(self._log)[-1:]
         if end and done > (framed.number(end[0]), end[0].stat().st_size):
             raise StoreError(
-                f"{self._store.folder} knows more than {log} holds: it is of another log",
+                f"{self._store.folder} knows more than {self._log} holds: it is of another log",
                 "delete the folder; it is filled again by the log and by the next delivery",
             )
 
@@ -173,7 +184,7 @@ class HotPath:
             live.take_webhook(self.people.get(key), hook)
             self.people.changed(key)
 
-    def _decision(self, row: dict[str, Any]) -> None:
+    def _decision(self, row: dict[str, Any], place: Place) -> None:
         key, slot = row["customer_id"], row["slot"]
         person = self.people.get(key)
         touch = Touch(
@@ -185,13 +196,11 @@ class HotPath:
         )
         person.touch = live.latest(person.touch, touch)
         self.people.changed(key)
-        place = ("", slot, key)
-        self._store.put_decision(row["decision_id"], _encode(row), touch.at, place)
+        self._store.put_decision(touch.decision_id, touch.at, slot, key, place[:2])
         self._pending.pop(slot, None)
 
     def _epoch(self, row: dict[str, Any]) -> None:
-        at = micros(row["as_of"])
-        self._store.put_decision(_epoch_key(row["epoch_id"]), row["plan"].encode(), at)
+        self._store.put_plan(row["epoch_id"], row["plan"].encode(), micros(row["as_of"]))
 
     # ---- deciding ----
 
@@ -316,21 +325,20 @@ class HotPath:
         return () if decider.epoch_id in self._epochs else (decider.epoch_record(now),)
 
     def decision(self, decision_id: str) -> dict[str, Any] | None:
-        """A decision that was made here; None for any other."""
-        row = self._kept(decision_id)
-        return row if row is not None and "decision_id" in row else None
+        """A decision that was made here and is still in the log; None for any other."""
+        place = self._store.get_decision(decision_id)
+        payload = framed.payload_at(self._log, *place) if place else None
+        found = records(payload, Decision) if payload else ()
+        return next((d.row for d in found if d.row["decision_id"] == decision_id), None)
 
     def plan_of(self, epoch_id: str) -> dict[str, Any] | None:
         """What was frozen in the epoch of a decision made here."""
-        return self._kept(_epoch_key(epoch_id))
-
-    def _kept(self, key: str) -> dict[str, Any] | None:
-        blob = self._store.get_decision(key)
+        blob = self._store.get_plan(epoch_id)
         return None if blob is None else _decode(blob)
 
     def decision_of(self, slot: str, key: str) -> dict[str, Any] | None:
         """The decision of a slot for a person; None when there is none yet."""
-        decision_id = self._store.find_decision("", slot, key)
+        decision_id = self._store.find_decision(slot, key)
         return None if decision_id is None else self.decision(decision_id)
 
     # ---- triggers ----
@@ -396,6 +404,7 @@ class HotPath:
         """Write everything down. What is still pending is made after the next start."""
         await self.cancel()
         await self.flush()
+        self._writer.shutdown()
 
     async def cancel(self) -> None:
         """Do no more; what was not flushed is in the log."""
@@ -425,29 +434,35 @@ class HotPath:
                 _logger.exception("the hot store could not be written")
 
     async def _prune(self, now: int) -> None:
-        await asyncio.to_thread(self._store.prune, now - REMEMBERED_DAYS * 24 * HOUR)
+        await asyncio.to_thread(self._store.prune, now - KEPT_DAYS * 24 * HOUR)
         if self._decider is not None:
             # Decisions to come refer to it, however old it is.
-            plan = _encode(self._decider.plan)
-            self._store.put_decision(_epoch_key(self._decider.epoch_id), plan, now)
+            self._store.put_plan(self._decider.epoch_id, _encode(self._decider.plan), now)
 
     async def flush(self) -> None:
         """Write to the store what has changed, with the position it stands for."""
         while self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
-        position, now = self._position, micros_of(self._clock())
-        if position == self._store.position:
+        if self._position == self._store.position:
             return
+        now = micros_of(self._clock())
+        for _ in range(self.people.changes // SLICE):
+            self.people.put_changes(now, SLICE)
+            await asyncio.sleep(SLICE_SECONDS)
+        # From here to `take` nothing can be applied: the rows are those of the position.
         self.people.put_changes(now)
         self._store.put_live(PENDING, _encode(self._pending), now)
-        write = asyncio.to_thread(self._store.write, self._store.take(), position)
-        self._writing = asyncio.create_task(write)
+        self._writing = asyncio.get_running_loop().run_in_executor(
+            self._writer, self._store.write, self._store.take(), self._position
+        )
         await asyncio.shield(self._writing)  # a thread cannot be stopped
+
+
+def _in_no_hurry() -> None:
+    """The log has it all, so the thread that answers comes first where both share a core."""
+    if sys.platform == "linux":  # elsewhere threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _pending_of(blob: bytes | None) -> dict[str, Pending]:
     return msgspec.json.decode(blob, type=dict[str, Pending]) if blob else {}
-
-
-def _epoch_key(epoch_id: str) -> str:
-    return f"epoch:{epoch_id}"

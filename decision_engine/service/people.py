@@ -186,14 +186,19 @@ class People:
 
     # ---- keeping ----
 
-    def put_changes(self, now: int) -> None:
-        """Give the store everybody who has changed since the last call."""
-        for key in self._dirty:
+    @property
+    def changes(self) -> int:
+        """How many have changed and are not given to the store yet."""
+        return len(self._dirty)
+
+    def put_changes(self, now: int, most: int | None = None) -> None:
+        """Give the store those who have changed, `most` of them at most."""
+        for _ in range(self.changes if most is None else min(most, self.changes)):
+            key = self._dirty.pop()
             person = self._people[key]
             live.forget(person, now)
             self._store.put_live(key, _encode(person) if person != Person() else None, now)
-        self._dirty = set()
-        while len(self._people) > REMEMBERED:
+        while len(self._people) > REMEMBERED and not self._dirty:
             self._people.popitem(last=False)
 
 

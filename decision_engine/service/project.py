@@ -71,13 +71,15 @@ class Hot(Part):
             buckets=DECISION_SECONDS,
             registry=receiver.metrics,
         )
-        self._hot = HotPath(workspace, store, receiver.commit, clock, seconds.observe)
+        self._hot = HotPath(
+            workspace, store, receiver.log.directory, receiver.commit, clock, seconds.observe
+        )
         Gauge(
             "nextmove_decisions_pending",
             "Decisions that events have called for and that are not made yet.",
             registry=receiver.metrics,
         ).set_function(lambda: len(self._hot.pending))
-        self._hot.work_in(receiver.log.directory)
+        self._hot.work_in()
         receiver.listen(self._hot.applied)
         decisions = Decisions(receiver, workspace, self._hot, api_key)
         publishing = Publishing(receiver, store, self._hot.people, api_key)

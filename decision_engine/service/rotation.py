@@ -20,6 +20,8 @@ from typing import Self
 from connectors.errors import LockedError, LogError
 from connectors.framed import FramedLog
 
+KEPT_DAYS = 15
+"""Loaded segments: longer than what a hot store that is lost counts from them."""
 ROTATE_SECONDS = 60.0
 ROTATE_BYTES = 64 << 20
 POLL_SECONDS = 0.05

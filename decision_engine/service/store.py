@@ -111,21 +111,32 @@ class HotStore:
         )
         return found
 
-    def get_decision(self, decision_id: str) -> bytes | None:
-        """The record of a decision."""
+    def get_decision(self, decision_id: str) -> tuple[int, int] | None:
+        """Where in the log the frame with this decision is: segment and offset."""
         with self._memory:
             for batch in (self._waiting, self._in_flight):
                 if decision_id in batch.decisions:
-                    return batch.decisions[decision_id][2]
-        found: bytes | None = self._one("select value from decisions where key = ?", decision_id)
-        return found
+                    return batch.decisions[decision_id][2:]
+        found: list[tuple[int, int]] = self._all(
+            "select segment, start from decisions where key = ?", decision_id
+        )
+        return found[0] if found else None
 
-    def find_decision(self, agent: str, slot: str, person: str) -> str | None:
-        """The id of the decision that was made for this agent, slot and person."""
-        key = _SEPARATOR.join((agent, slot, person))
+    def find_decision(self, slot: str, person: str) -> str | None:
+        """The id of the decision that was made for this slot and person."""
+        key = slot + _SEPARATOR + person
         with self._memory:
             found = self._waiting.slots.get(key) or self._in_flight.slots.get(key)
         return found or self._one("select key from decisions where slot = ?", key)
+
+    def get_plan(self, epoch_id: str) -> bytes | None:
+        """What was frozen in an epoch."""
+        with self._memory:
+            for batch in (self._waiting, self._in_flight):
+                if epoch_id in batch.plans:
+                    return batch.plans[epoch_id][1]
+        found: bytes | None = self._one("select value from plans where key = ?", epoch_id)
+        return found
 
     # ---- from the log ----
 
@@ -140,18 +151,21 @@ class HotStore:
             self._waiting.identifiers[identifier] = customer_id
 
     def put_decision(
-        self,
-        decision_id: str,
-        value: bytes,
-        at: int,
-        slot: tuple[str, str, str] | None = None,
+        self, decision_id: str, at: int, slot: str, person: str, place: tuple[int, int]
     ) -> None:
-        """Keep a decision's record; `slot` is (agent, slot, person), to find it by."""
-        key = _SEPARATOR.join(slot) if slot else None
+        """Keep where in the log (segment, offset) the frame with a decision is.
+
+        The log is what has it: a second copy of every decision cost as much as deciding it.
+        """
+        key = slot + _SEPARATOR + person
         with self._memory:
-            self._waiting.decisions[decision_id] = (key, at, value)
-            if key:
-                self._waiting.slots[key] = decision_id
+            self._waiting.decisions[decision_id] = (key, at, *place)
+            self._waiting.slots[key] = decision_id
+
+    def put_plan(self, epoch_id: str, plan: bytes, at: int) -> None:
+        """Keep what was frozen in an epoch; `at` is when it was last in use."""
+        with self._memory:
+            self._waiting.plans[epoch_id] = (at, plan)
 
     def take(self) -> Batch:
         """What was put since the last call, to be given to `write` before the next one."""
@@ -170,6 +184,7 @@ class HotStore:
             with self._committing(position=_encode(position).decode()) as database:
                 store_rows.write_live(database, batch.live)
                 store_rows.write_decisions(database, batch.decisions)
+                store_rows.write_plans(database, batch.plans)
                 store_rows.write_identifiers(database, batch.identifiers)
         except BaseException:
             with self._memory:
@@ -209,7 +224,7 @@ class HotStore:
             pass
 
     def prune(self, older_than: int) -> int:
-        """Delete live states and decisions from before a moment; how many."""
+        """Delete live states, decisions and plans from before a moment; how many."""
         with self._committing() as database:
             removed = store_rows.prune(database, older_than)
         with self._memory:
@@ -276,6 +291,9 @@ class HotStore:
         return value
 
     def _one(self, sql: str, key: str) -> Any:
-        with understood(self.folder):
-            found = self._reader.execute(sql, (key,)).fetchall()
+        found = self._all(sql, key)
         return found[0][0] if found else None
+
+    def _all(self, sql: str, key: str) -> list[Any]:
+        with understood(self.folder):
+            return self._reader.execute(sql, (key,)).fetchall()

@@ -16,7 +16,7 @@ from pathlib import Path
 from connectors.errors import ConnectorError
 from connectors.framed import lock
 
-FORMAT = 1
+FORMAT = 2
 _APPLICATION = 0x6E6D6873
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _START_AFRESH = (
@@ -29,10 +29,12 @@ create table identifiers (key text primary key, customer_id text not null) witho
 create table live (key text primary key, at integer not null, value blob not null);
 create index live_by_age on live (at);
 create table decisions (
-    key text primary key, slot text, at integer not null, value blob not null
-);
-create index decisions_by_slot on decisions (slot) where slot is not null;
+    key text primary key, slot text not null, at integer not null,
+    segment integer not null, start integer not null
+) without rowid;
+create index decisions_by_slot on decisions (slot);
 create index decisions_by_age on decisions (at);
+create table plans (key text primary key, at integer not null, value blob not null);
 create table policies (key text primary key, row blob not null);
 create table meta (key text primary key, value text not null) without rowid;
 """

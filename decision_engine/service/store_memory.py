@@ -13,11 +13,12 @@ class Batch:
 
     live: dict[str, tuple[int, bytes] | None] = field(default_factory=dict)
     identifiers: dict[str, str] = field(default_factory=dict)
-    decisions: dict[str, tuple[str | None, int, bytes]] = field(default_factory=dict)
+    decisions: dict[str, tuple[str, int, int, int]] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
+    plans: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.live) + len(self.identifiers) + len(self.decisions)
+        return len(self.live) + len(self.identifiers) + len(self.decisions) + len(self.plans)
 
     def update(self, later: Batch) -> None:
         """Put the rows of a later batch over these."""
@@ -25,6 +26,7 @@ class Batch:
         self.identifiers.update(later.identifiers)
         self.decisions.update(later.decisions)
         self.slots.update(later.slots)
+        self.plans.update(later.plans)
 
 
 class Cache(OrderedDict[str, Any]):

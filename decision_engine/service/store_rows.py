@@ -16,6 +16,7 @@ MAX_PROFILE = 256 << 10
 """Characters of the texts of one profile."""
 
 _LONGEST_KEY = 512
+_TOGETHER = 200
 _SCALARS = (str, int, float, bool, type(None))
 _WHOLE_PROFILE = ("as_of", "external_id", "identifiers")
 _WHOLE_POLICY = ("version", "state")
@@ -48,30 +49,45 @@ class _RefusedError(Exception):
 def write_live(database: sqlite3.Connection, rows: Mapping[str, tuple[int, bytes] | None]) -> None:
     """Replace or delete live states."""
     database.executemany("delete from live where key = ?", [(k,) for k, r in rows.items() if not r])
-    database.executemany(
-        "insert or replace into live values (?, ?, ?)", [(k, *r) for k, r in rows.items() if r]
-    )
+    _replace(database, "live", [(k, *r) for k, r in rows.items() if r])
 
 
 def write_decisions(
-    database: sqlite3.Connection, rows: Mapping[str, tuple[str | None, int, bytes]]
+    database: sqlite3.Connection, rows: Mapping[str, tuple[str, int, int, int]]
 ) -> None:
-    """Add or replace decisions."""
-    database.executemany(
-        "insert or replace into decisions values (?, ?, ?, ?)", [(k, *r) for k, r in rows.items()]
-    )
+    """Add or replace decisions: slot, when, and where in the log."""
+    _replace(database, "decisions", [(k, *r) for k, r in rows.items()])
+
+
+def write_plans(database: sqlite3.Connection, rows: Mapping[str, tuple[int, bytes]]) -> None:
+    """Add or replace what epochs have frozen."""
+    _replace(database, "plans", [(k, *r) for k, r in rows.items()])
 
 
 def write_identifiers(database: sqlite3.Connection, rows: Mapping[str, str]) -> None:
     """Have identifiers lead to customers."""
-    database.executemany("insert or replace into identifiers values (?, ?)", rows.items())
+    _replace(database, "identifiers", list(rows.items()))
+
+
+def _replace(database: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows a statement: between statements this thread wants the interpreter.
+
+    It gets it from the thread that answers, which would wait as often as there are rows.
+    """
+    for start in range(0, len(rows), _TOGETHER):
+        some = rows[start : start + _TOGETHER]
+        values = ", ".join([f"({', '.join('?' * len(some[0]))})"] * len(some))
+        database.execute(
+            f"insert or replace into {table} values {values}",
+            [value for row in some for value in row],
+        )
 
 
 def prune(database: sqlite3.Connection, older_than: int) -> int:
     """Delete what last changed before a moment; how many rows."""
     gone = [
         database.execute(f"delete from {table} where at < ?", (older_than,)).rowcount
-        for table in ("live", "decisions")
+        for table in ("live", "decisions", "plans")
     ]
     return sum(gone)
 

@@ -22,7 +22,7 @@ def main() -> None:
             n += 1
             for person in PEOPLE:
                 store.put_live(person, b"%d" % n, n)
-            store.put_decision(f"d_{n}", b"%d" % n, n, ("agent", str(n), "c_1"))
+            store.put_decision(f"d_{n}", n, str(n), "c_1", (1, n))
             store.write(store.take(), (1, n))
             print("log", n, flush=True)
             store.publish_profiles([profile(person, n) for person in PEOPLE])

@@ -11,7 +11,7 @@ import pytest
 from connectors import framed
 from connectors.framed import MAX_PAYLOAD, FramedLog
 from decision_engine.service.app import LogUnavailableError, Receiver
-from decision_engine.service.commit import Position
+from decision_engine.service.commit import Place
 from decision_engine.service.records import Event, Record, records
 
 AT = "2026-03-02T10:00:00"
@@ -22,7 +22,7 @@ def event(number: int, properties: str | None = None) -> Event:
 
 
 def test_applied_in_the_order_of_the_log_with_its_places(tmp_path: Path) -> None:
-    heard: list[tuple[Sequence[Record], Position]] = []
+    heard: list[tuple[Sequence[Record], Place]] = []
     done: list[int] = []
 
     async def commit(receiver: Receiver, number: int) -> None:
@@ -33,14 +33,14 @@ def test_applied_in_the_order_of_the_log_with_its_places(tmp_path: Path) -> None
     async def run() -> None:
         with FramedLog(tmp_path) as log:
             receiver = Receiver(log)
-            receiver.listen(lambda durable, position: heard.append((durable, position)))
+            receiver.listen(lambda durable, place: heard.append((durable, place)))
             await asyncio.gather(*(commit(receiver, i) for i in range(1, 30)))
             log.rotate()
             await asyncio.gather(*(commit(receiver, i) for i in range(30, 40)))
 
     asyncio.run(run())
     stored = [
-        (list(records(payload)), Position(framed.number(path), framed.frame_end(at, payload)))
+        (list(records(payload)), Place(framed.number(path), at, framed.frame_end(at, payload)))
         for path in framed.segments(tmp_path)
         for at, payload in framed.frames(path)
     ]
@@ -50,7 +50,7 @@ def test_applied_in_the_order_of_the_log_with_its_places(tmp_path: Path) -> None
 
 
 def test_what_goes_wrong_for_one_call_is_its_own(tmp_path: Path) -> None:
-    def applied(durable: Sequence[Record], _: Position) -> None:
+    def applied(durable: Sequence[Record], _: Place) -> None:
         if event(3) in durable:
             raise RuntimeError("a bug")
 

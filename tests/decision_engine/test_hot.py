@@ -123,8 +123,8 @@ def live(
             if is_published:
                 publish(store, workspace, **changes)
             receiver, clock = Receiver(log), Clock()
-            path = HotPath(workspace, store, receiver.commit, clock)
-            path.work_in(folder / "log")
+            path = HotPath(workspace, store, log.directory, receiver.commit, clock)
+            path.work_in()
             receiver.listen(path.applied)
             hot = Hot(path, receiver, store, clock)
             if not is_started:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from connectors import framed
+from decision_engine.service import hot as hot_module
 from decision_engine.service import live as live_module
 from decision_engine.service.live import micros_of
 from decision_engine.service.publish import Publishing
@@ -162,6 +164,49 @@ def test_the_end_waits_for_a_write_to_the_store_that_is_under_way(
         threading.Timer(0.05, go_on.set).start()
         await hot.path.stop()
         assert hot.store.position == hot.path.position
+
+    live(tmp_path, workspace, scene)
+
+
+def test_what_comes_between_the_slices_of_a_flush_is_in_it(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot_module, "SLICE", 1)
+
+    async def scene(hot: Hot) -> None:
+        for n in range(10):
+            await hot.send(page(n, anonymous_id=f"a{n}"))
+        flushing = asyncio.create_task(hot.path.flush())
+        for n in range(10, 15):
+            await hot.send(page(n, anonymous_id=f"a{n % 2}"))
+        assert not flushing.done()
+        await flushing
+        assert hot.store.position == hot.path.position
+
+    async def after(hot: Hot) -> None:
+        found = [hot.path.people.find([f"anonymous_id:a{n}"]) for n in range(10)]
+        seen = [set(hot.path.people.get(key or "").items) for key in found]
+        assert seen[:2] == [{"m0", "m10", "m12", "m14"}, {"m1", "m11", "m13"}]
+        assert seen[2:] == [{f"m{n}"} for n in range(2, 10)]
+
+    live(tmp_path, workspace, scene, is_started=False)
+    for segment in framed.segments(tmp_path / "log"):  # the store alone has to know it all
+        segment.write_bytes(b"\0" * segment.stat().st_size)
+    with monkeypatch.context() as patch:
+        patch.setattr(framed, "_cut_torn_tail", lambda _: 0)
+        live(tmp_path, workspace, after, is_published=False, is_started=False)
+
+
+def test_a_decision_is_forgotten_with_its_segment(tmp_path: Path, workspace: Workspace) -> None:
+    async def scene(hot: Hot) -> None:
+        made = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
+        assert made
+        hot.receiver.log.rotate()
+        again = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
+        assert again == made == hot.path.decision(made["decision_id"])
+        framed.segments(tmp_path / "log")[0].unlink()
+        assert hot.path.decision(made["decision_id"]) is None
+        assert hot.path.decision_of("request:1", CUSTOMER) is None
 
     live(tmp_path, workspace, scene)
 

@@ -50,13 +50,15 @@ def policy(agent: str = "win_back", actions: tuple[str, ...] = ("no_action",)) -
 
 def test_what_is_put_is_seen_at_once_and_after_it_is_written(store: HotStore) -> None:
     store.put_live("p", b"state", 1)
-    store.put_decision("d", b"record", 1, ("agent", "slot", "p"))
+    store.put_decision("d", 1, "slot", "p", (3, 5))
+    store.put_plan("e", b"plan", 1)
     store.put_identifier("anonymous_id:a", "c_1")
 
     def check(store: HotStore) -> None:
         assert store.get_live("p") == b"state"
-        assert store.get_decision("d") == b"record"
-        assert store.find_decision("agent", "slot", "p") == "d"
+        assert store.get_decision("d") == (3, 5)
+        assert store.get_plan("e") == b"plan"
+        assert store.find_decision("slot", "p") == "d"
         assert store.customer_of(["email:nobody", "anonymous_id:a"]) == "c_1"
 
     check(store)
@@ -67,7 +69,7 @@ def test_what_is_put_is_seen_at_once_and_after_it_is_written(store: HotStore) ->
     with reopened(store) as again:
         check(again)
         assert again.position == (3, 17)
-        assert (again.get_live("q"), again.get_decision("e"), again.customer_of(["x:y"])) == (
+        assert (again.get_live("q"), again.get_decision("x"), again.customer_of(["x:y"])) == (
             None,
             None,
             None,
@@ -125,11 +127,14 @@ def test_one_batch_is_under_way_at_a_time(store: HotStore) -> None:
 def test_old_rows_are_pruned(store: HotStore) -> None:
     for at, name in ((1, "old"), (5, "new")):
         store.put_live(name, b"state", at)
-        store.put_decision(name, b"record", at)
+        store.put_decision(name, at, name, "p", (1, at))
+        store.put_plan(name, b"plan", at)
     store.write(store.take(), (1, 1))
-    assert store.prune(5) == 2
-    assert (store.get_live("old"), store.get_decision("old")) == (None, None)
-    assert (store.get_live("new"), store.get_decision("new")) == (b"state", b"record")
+    assert store.prune(5) == 3
+    kept = {
+        n: (store.get_live(n), store.get_decision(n), store.get_plan(n)) for n in ("old", "new")
+    }
+    assert kept == {"old": (None, None, None), "new": (b"state", (1, 5), b"plan")}
 
 
 # ---- from the warehouse ----
@@ -366,8 +371,8 @@ def test_a_kill_leaves_whole_commits_and_all_that_was_acknowledged(tmp_path: Pat
             n = store.position[1] if store.position else 0
             assert n >= acknowledged["log"]
             assert {store.get_live(person) for person in PEOPLE} == {b"%d" % n}
-            assert store.get_decision(f"d_{n}") == b"%d" % n
-            assert store.find_decision("agent", str(n), "c_1") == f"d_{n}"
+            assert store.get_decision(f"d_{n}") == (1, n)
+            assert store.find_decision(str(n), "c_1") == f"d_{n}"
             assert store.get_decision(f"d_{n + 1}") is None
             published = (store.get_profile(PEOPLE[0]) or {"orders_count": 0})["orders_count"]
             assert published >= acknowledged["warehouse"]

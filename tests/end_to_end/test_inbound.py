@@ -29,6 +29,7 @@ from decision_engine.service.records import (
     Webhook,
     frame,
 )
+from decision_engine.service.rotation import KEPT_DAYS
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
 
@@ -93,7 +94,7 @@ def test_loaded_segments_go_when_the_hot_store_needs_them_no_more(empty: Workspa
         write(empty, [event(i)])
         load_log(empty)
     segments = framed.segments(empty.inbound_log)
-    long_ago = time.time() - (inbound.KEPT_DAYS + 1) * 86_400
+    long_ago = time.time() - (KEPT_DAYS + 1) * 86_400
     for segment in (segments[0], segments[2], segments[-1]):
         os.utime(segment, (long_ago, long_ago))
     write(empty, [event(3)])  # a segment of long ago that is not loaded stays
@@ -117,7 +118,7 @@ def test_the_last_segment_stays(empty: Workspace) -> None:
     """Its number is what the next one follows."""
     write(empty, [event(1)])
     load_log(empty)
-    long_ago = time.time() - (inbound.KEPT_DAYS + 1) * 86_400
+    long_ago = time.time() - (KEPT_DAYS + 1) * 86_400
     for segment in framed.segments(empty.inbound_log):
         os.utime(segment, (long_ago, long_ago))
     load_log(empty)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from connectors.base import Warehouse
 from decision_engine.build import build
 from decision_engine.outbox import plain
-from decision_engine.service.commit import Position
+from decision_engine.service.commit import Place
 from decision_engine.service.definitions import page_path, windowed_counts
 from decision_engine.service.hot import HotPath
 from decision_engine.service.live import micros, micros_of
@@ -197,15 +197,15 @@ def test_the_features_of_a_replayed_day_are_the_warehouses(project: Path) -> Non
         load(workspace, warehouse, "tracked_events", TRACKED_EVENTS, turned)
     for part in range(PARTS):
         with HotStore(project / "hot") as store:
-            path = HotPath(workspace, store, never, lambda: END)
+            path = HotPath(workspace, store, workspace.inbound_log, never, lambda: END)
             for n, record in enumerate(split(day, part)):
-                path.applied([record], Position(part + 1, n + 1))
+                path.applied([record], Place(part + 1, n, n + 1))
             asyncio.run(path.flush())
 
     build(workspace, END, command="run")
     with workspace.warehouse() as warehouse, HotStore(project / "hot") as store:
         names = identifiers(warehouse)
-        people = HotPath(workspace, store, never, lambda: END).people
+        people = HotPath(workspace, store, workspace.inbound_log, never, lambda: END).people
         different: list[Any] = []
         compared = active = new = 0
         for row in rows_of(warehouse, "select * from nextmove.dim_customer_features"):
