@@ -3,38 +3,96 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from connectors.base import Warehouse
+from decision_engine import configurations
 from decision_engine.arrow import matrix_of
-from decision_engine.epochs import read_state
+from decision_engine.counterfactual import counterfactuals
+from decision_engine.epochs import FEATURES, in_epoch, read_state
 from decision_engine.errors import StepError
-from decision_engine.explain import Explanation, explain
-from decision_engine.replay import Records, replay, with_posterior
+from decision_engine.explain.case import Case
+from decision_engine.explain.explanation import Counterfactual, Explanation, Replay, explanation
+from decision_engine.explain.readers import Reader, text_for
+from decision_engine.explain.told import Told
+from decision_engine.overrides import Override, Overrides
+from decision_engine.replay import Records, completed, record_of, replay, with_posterior
 from decision_engine.state import PolicyState
+from decision_engine.types import Epoch
 from decision_engine.workspace import Workspace
 
 TOLERANCE = 1e-12
 
 
-def explain_decision(workspace: Workspace, decision_id: str) -> Explanation:
-    """The decision in plain language. StepError when the id names none, or several."""
+def explain_decision(
+    workspace: Workspace, decision_id: str, reader: Reader = "marketer"
+) -> Explanation:
+    """The decision in plain language for a reader. StepError when the id names none, or several."""
     with warehouse_of_decisions(workspace) as warehouse:
-        record = one_decision(workspace, warehouse, decision_id)
-        plan = plans(workspace, warehouse)[record["epoch_id"]]
+        row = one_decision(workspace, warehouse, decision_id)
+        epoch, plan = epoch_of(workspace, warehouse, row)
+        record = completed(row, plan)
+        state = read_state(workspace, warehouse, record["agent"], record["policy_version"])
+        case = Case(record, plan, workspace.creatives, state)
+        others = _counterfactuals(workspace, warehouse, case, epoch)
         receipts = warehouse.rows(
             f"select r.status, r.reason, r.at from {workspace.engine('receipts')} r"
             " where r.decision_id = ? order by r.at",
             [record["decision_id"]],
         )
+    again = replay(record_of(record, plan))
+    replayed = Replay(
+        case.keys[int(again.action[0])] == record["action"],
+        abs(float(again.propensity[0]) - record["propensity"]),
+    )
     rows = [dict(zip(("status", "reason", "at"), r, strict=True)) for r in receipts]
-    return explain(record, plan, workspace.creatives, rows)
+    told = Told(case, rows, others, replayed, epoch.config_digest)
+    return explanation(case, text_for(reader, told), others, replayed)
+
+
+def epoch_of(
+    workspace: Workspace, warehouse: Warehouse, record: Mapping[str, Any]
+) -> tuple[Epoch, dict[str, Any]]:
+    """The epoch of a decision, as of the decision, and its plan."""
+    ((*frozen, kill_switch, text),) = warehouse.rows(
+        "select slot, profile_build, config_digest, kill_switch, plan"
+        f" from {workspace.engine('epochs')} where epoch_id = ?",
+        [record["epoch_id"]],
+    )
+    slot, build, digest = map(str, frozen)
+    at = record["decided_at"]
+    epoch = Epoch(record["epoch_id"], slot, at, build, digest, bool(kill_switch))
+    return epoch, {"overrides": [], **json.loads(text)}
+
+
+def _counterfactuals(
+    workspace: Workspace, warehouse: Warehouse, case: Case, epoch: Epoch
+) -> list[Counterfactual]:
+    """None when the configuration or the state of then is not there any more."""
+    try:
+        is_now = epoch.config_digest == workspace.digest
+        then = (
+            workspace if is_now else configurations.read(workspace, warehouse, epoch.config_digest)
+        )
+    except StepError:
+        return []
+    types = warehouse.columns(workspace.model(FEATURES))
+    name = case.record["agent"]
+    if case.state is None or types is None or name not in then.agents:
+        return []
+    decreed = Overrides(tuple(msgspec.convert(case.plan["overrides"], list[Override]))).of(name)
+    agent = in_epoch(then, name, case.state, decreed)
+    if case.agent.get("costs") is not None:
+        agent = replace(agent, costs=np.array(case.agent["costs"]))
+    return counterfactuals(case, agent, epoch, then.project, types)
 
 
 @contextmanager

@@ -238,16 +238,27 @@ def audience_of(
     suppressed, known = contexts.columns["is_suppressed"]
     # Who objected is not even considered; of whom it is not known, nothing is possible.
     wanted = parsed(agent.config.audience).holds(contexts) & ~(suppressed.astype(bool) & known)
-    taken = contexts.take(wanted)
+    return possible(contexts.take(wanted), np.flatnonzero(wanted), agent, epoch, project, channel)
+
+
+def possible(
+    contexts: Contexts,
+    rows: Ints,
+    agent: AgentInEpoch,
+    epoch: Epoch,
+    project: Project,
+    channel: str | None = None,
+) -> Audience:
+    """What the agent may do for people who are in its audience, the rows of a batch."""
     config, catalog = agent.config, agent.plan.catalog
-    scene = Scene(taken, catalog, project, epoch, channel, config, agent.overrides)
-    x = design(taken, config.context)
+    scene = Scene(contexts, catalog, project, epoch, channel, config, agent.overrides)
+    x = design(contexts, config.context)
     reasons = judge(scene)
     if agent.costs is not None:
         gained = gains(agent.plan, config.policy, x)
-        reasons = worth_it(reasons, gained, agent.costs, lots(project.salt, taken.customer_ids))
-    reasons = with_lists(reasons, config.lists, catalog, taken)
-    return Audience(agent, np.flatnonzero(wanted), taken, x, reasons, scene.times)
+        reasons = worth_it(reasons, gained, agent.costs, lots(project.salt, contexts.customer_ids))
+    reasons = with_lists(reasons, config.lists, catalog, contexts)
+    return Audience(agent, rows, contexts, x, reasons, scene.times)
 
 
 def arbitrated(

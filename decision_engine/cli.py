@@ -10,11 +10,12 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from decision_engine.command import (
     AS_OF,
@@ -29,6 +30,9 @@ from decision_engine.command import (
 from decision_engine.override_commands import override
 from decision_engine.sync_commands import syncs
 from decision_engine.terminal import new_table, totals_table
+
+if TYPE_CHECKING:
+    from decision_engine.explain.readers import Reader
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -446,19 +450,30 @@ def plan(
 @main.command()
 @click.argument("decision_id")
 @PROJECT
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["marketer", "rep", "customer", "auditor"]),
+    default="marketer",
+    show_default=True,
+    help="Who reads it.",
+)
 @JSON
-def explain(decision_id: str, folder: Path, as_json: bool) -> None:
+def explain(decision_id: str, folder: Path, reader: Reader, as_json: bool) -> None:
     """Why one decision was made, in plain language, from its record.
 
-    A prefix of the id is enough when it names one decision only.
+    What was known and possible, what ruled the rest out, what made the difference to the next
+    best, and what would have changed the choice. A prefix of the id is enough when it names one
+    decision only.
 
     \b
-    Example:  nextmove explain 3f2a9c
+    Example:  nextmove explain 3f2a9c --for customer
     """
     from decision_engine.audit import explain_decision
 
     with reported_errors():
-        emit(explain_decision(open_workspace(folder), decision_id), as_json, lambda e: e.text)
+        found = explain_decision(open_workspace(folder), decision_id, reader)
+        emit(found, as_json, lambda e: Text(e.text))
 
 
 @main.command()

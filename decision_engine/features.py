@@ -25,6 +25,12 @@ def feature_names(context: Sequence[ContextFeature]) -> tuple[str, ...]:
     return tuple(name for feature in context for name in _names(feature))
 
 
+def source_of(feature: str) -> str:
+    """The column that a feature of the basis is made of: that of `log1p(visits)` is `visits`."""
+    column = feature.partition("=")[0]
+    return column[len("log1p(") : -1] if column.startswith("log1p(") else column
+
+
 def design(contexts: Contexts, context: Sequence[ContextFeature]) -> Floats:
     """The raw basis x, (n, d) float64, columns as in `feature_names`; the policy adds the 1.
 

@@ -65,14 +65,18 @@ def replay(records: Records) -> Replayed:
     return Replayed(action, p, records.p_agent * p)
 
 
-def p_of(records: Records, action: Ints) -> Floats:
-    """(n,): the probability that each record's law gives to the action at this index."""
+def chances(records: Records) -> Floats:
+    """(n, k): the probability that each record's law gives to every action."""
     eligible = records.reasons == Reason.ELIGIBLE
     family = POLICIES[records.policy].FAMILY
     law = (records.mean, records.sd, eligible, records.floor, family)
-    p: Floats = propensities(*law, records.preference, records.share)[
-        np.arange(len(action)), action
-    ]
+    p: Floats = propensities(*law, records.preference, records.share)
+    return p
+
+
+def p_of(records: Records, action: Ints) -> Floats:
+    """(n,): the probability that each record's law gives to the action at this index."""
+    p: Floats = chances(records)[np.arange(len(action)), action]
     return p
 
 
@@ -84,13 +88,8 @@ def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
     return replace(records, mean=mean, sd=sd, share=share)
 
 
-def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `decisions` with p_action and propensity, if it was logged without them.
-
-    `plan` is that of its epoch, decoded.
-    """
-    if row["propensity"] is not None:
-        return dict(row)
+def record_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> Records:
+    """One row of `decisions` by the decoded `plan` of its epoch."""
     agent = plan["agents"][row["agent"]]
     policy = agent["policies"][row["group_name"]]
     learns = policy["family"] not in ("uniform", "fixed")
@@ -98,19 +97,26 @@ def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]
         name: np.array([row[name] if learns else []], dtype=float)
         for name in ("mean", "sd", "share")
     }
-    again = replay(
-        Records(
-            decision_ids=[row["decision_id"]],
-            actions=tuple(a["key"] for a in agent["actions"]),
-            policy=policy["kind"],
-            floor=policy["floor"],
-            mean=matrix["mean"],
-            sd=matrix["sd"],
-            reasons=np.array([row["reasons"]], dtype=np.uint8),
-            p_agent=np.array([row["p_agent"]]),
-            preference=policy["preference"],
-            share=matrix["share"],
-        )
+    return Records(
+        decision_ids=[row["decision_id"]],
+        actions=tuple(a["key"] for a in agent["actions"]),
+        policy=policy["kind"],
+        floor=policy["floor"],
+        mean=matrix["mean"],
+        sd=matrix["sd"],
+        reasons=np.array([row["reasons"]], dtype=np.uint8),
+        p_agent=np.array([row["p_agent"]]),
+        preference=policy["preference"],
+        share=matrix["share"],
     )
-    p = float(again.p_action[0])
+
+
+def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `decisions` with p_action and propensity, if it was logged without them.
+
+    `plan` is that of its epoch, decoded.
+    """
+    if row["propensity"] is not None:
+        return dict(row)
+    p = float(replay(record_of(row, plan)).p_action[0])
     return {**row, "p_action": p, "propensity": float(row["p_agent"]) * p}

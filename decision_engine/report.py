@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Group as Lines
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from connectors.base import Warehouse
@@ -208,7 +209,7 @@ def render(report: DemoReport, folder: Path) -> RenderableType:
         f"{report.verdict}\n",
         gap_table(report),
         hot_path_lines(report),
-        f"[bold]One decision, explained[/bold]\n{report.explained}\n",
+        f"[bold]One decision, explained[/bold]\n{escape(report.explained)}\n",
         time_line(report),
         "\n[bold]Where to look next[/bold]\n"
         f"  picture          {folder}/report.png\n"

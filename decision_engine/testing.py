@@ -125,6 +125,7 @@ def check_policy(policy: str, seed: int = 1, n: int = 97) -> None:
     check_rows_are_independent(case, rng)
     check_actions_are_independent(case)
     check_single_action(case)
+    check_weights(case)
     check_shares_are_exact(case)
     check_replay(case)
     check_merge(policy, rng)
@@ -173,6 +174,14 @@ def check_single_action(case: Case) -> None:
     single = Case(case.policy, case.state, case.actions, case.keys, case.x, only)
     _require((single.choices() == 0).all(), "the only possible action must be chosen")
     _require(np.abs(single.probabilities()[:, 0] - 1).max() <= 1e-15, "with probability 1")
+
+
+def check_weights(case: Case) -> None:
+    """What each feature adds to the mean adds up to it."""
+    mean, _ = case.posterior()
+    weights, theta = POLICIES[case.policy].weights(case.state, case.actions), case.state.theta
+    z = np.column_stack([np.ones(len(case.x)), (case.x - theta.feature_mean) / theta.feature_scale])
+    _require(np.allclose(z @ weights.T, mean, rtol=0, atol=1e-9), "parts must add up to the mean")
 
 
 def check_shares_are_exact(case: Case) -> None:

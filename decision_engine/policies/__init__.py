@@ -34,6 +34,12 @@ class PolicyModule(Protocol):
     ) -> tuple[Floats, Floats]:
         """Mean and sd (n, k) of each action for raw features x (n, d); (n, 0) without a law."""
 
+    def weights(self, state: PolicyState, actions: tuple[str, ...]) -> Floats:
+        """The weights (k, D) whose product with the standardised features is the mean.
+
+        These are led by a 1. (0, D) without a law.
+        """
+
     def in_rewards(self, state: PolicyState, mean: Floats) -> Floats:
         """The posterior means (n, k) in units of the reward."""
 

@@ -84,6 +84,12 @@ def shares(state: PolicyState, actions: tuple[str, ...], x: Floats, eligible: Bo
     return wins / SAMPLES
 
 
+def weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
+    """The weights (k, D) whose product with the standardised features, led by a 1, is the mean."""
+    k = len(actions)
+    return np.ascontiguousarray(_weights(state, actions).moments[:, :k].T)
+
+
 def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
     """The means as they are: the model is in reward units."""
     return mean

@@ -19,6 +19,14 @@ def posterior(
     return np.empty((len(x), 0)), np.empty((len(x), 0))
 
 
+def weights(
+    state: PolicyState,
+    actions: tuple[str, ...],  # noqa: ARG001 - nothing is learned
+) -> Floats:
+    """Empty (0, D): nothing is expected of any action."""
+    return np.empty((0, len(state.features) + 1))
+
+
 def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
     """The same empty array."""
     return mean

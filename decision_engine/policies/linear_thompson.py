@@ -60,6 +60,11 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
     return mean, sd
 
 
+def weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
+    """The weights (k, D) whose product with the standardised features, led by a 1, is the mean."""
+    return np.ascontiguousarray(_weights(state, actions).mean.T)
+
+
 def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
     """The means as they are: the model is in reward units."""
     return mean

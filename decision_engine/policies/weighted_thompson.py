@@ -24,6 +24,13 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
     return np.broadcast_to(mean, shape).copy(), np.broadcast_to(sd, shape).copy()
 
 
+def weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
+    """The weights (k, D) whose product with the standardised features, led by a 1, is the mean."""
+    out = np.zeros((len(actions), len(state.features) + 1))
+    out[:, 0] = _posterior(state, actions)[0]
+    return out
+
+
 def in_rewards(state: PolicyState, mean: Floats) -> Floats:
     """The inverse of the scaling: low + (high - low) * mean."""
     return state.theta.low + (state.theta.high - state.theta.low) * mean

@@ -30,7 +30,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from decision_engine.config import Channel, Creative
-from decision_engine.explain import explain
+from decision_engine.explain.case import Case
+from decision_engine.explain.readers import text_for
+from decision_engine.explain.told import Told
 from decision_engine.identifiers import clean_email, clean_id
 from decision_engine.record import CarriedOutBy
 from decision_engine.replay import completed
@@ -286,9 +288,9 @@ class Decisions:
             return _json({"error": "no such decision was made here"}, 404)
         times = {c: datetime.fromisoformat(row[c]) if row[c] else None for c in TIMES}
         record = {**completed(row, plan), **times, "facts": json.loads(row["facts"])}
-        told = explain(record, plan, self._workspace.creatives)
+        text = text_for("marketer", Told(Case(record, plan, self._workspace.creatives)))
         shown = {**record, **{c: _utc(row[c]) for c in TIMES}}
-        return _json({"decision": shown, "explanation": told.text})
+        return _json({"decision": shown, "explanation": text})
 
     # ---- the key ----
 

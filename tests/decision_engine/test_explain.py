@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from decision_engine.config import Creative
-from decision_engine.explain import REASON_TEXT, explain
+from decision_engine.explain.case import Case
+from decision_engine.explain.explanation import Counterfactual, Explanation, Replay, explanation
+from decision_engine.explain.readers import READERS, Reader, text_for
+from decision_engine.explain.reasons import REASON_TEXT, TO_CUSTOMER
+from decision_engine.explain.told import Told
+from decision_engine.explain.words import number, percent, reward, without_fields
+from decision_engine.replay import chances, record_of
 from decision_engine.types import Reason
 
 CREATIVES = {
@@ -43,6 +49,13 @@ PLAN: dict[str, Any] = {
             "actions": ACTIONS,
             "audience": "true",
             "time_to_live_hours": 24,
+            "policies": {
+                "treatment": {
+                    "kind": "linear_thompson", "family": "gaussian", "floor": 0.01,
+                    "preference": [0],
+                },
+                "holdout": {"kind": "fixed", "family": "fixed", "floor": 0.0, "preference": [0]},
+            },
             "groups": [{"name": "treatment", "share": 0.7}, {"name": "holdout", "share": 0.1}],
         }
     },
@@ -67,10 +80,18 @@ RECORD: dict[str, Any] = {
     "floor": 0.01,
     "mean": [0.02, 0.14, 0.11, 0.3],
     "sd": [0.01, 0.05, 0.06, 0.2],
+    "share": [],
     "reasons": [0, 0, 0, 10],
     "x": [float(np.log1p(75)), 0.125, 0.0, 1.0],
     "facts": {"time_zone": "America/New_York", "tier": "gold", "sends_7d": 3, "sends_1d": 0},
 }
+
+
+def explain(
+    record: Any, plan: Any, creatives: Any, receipts: Any = (), reader: Reader = "marketer"
+) -> Explanation:
+    case = Case(record, plan, creatives)
+    return explanation(case, text_for(reader, Told(case, receipts)))
 
 
 def text(**changes: Any) -> str:
@@ -99,10 +120,26 @@ def test_the_whole_text_of_one_decision() -> None:
 
 def test_the_same_as_data() -> None:
     found = explain(RECORD, PLAN, CREATIVES)
-    assert found.possible == ["no_action", "email.ideas.none.h09", "email.ideas.ten_percent.h19"]
-    assert found.blocked == {"frequency_cap": ["sms.hello.none.now"]}
-    assert (found.expected, found.uncertainty, found.propensity) == (0.14, 0.05, 0.62)
+    ruled_out = [(a.action, a.ruled_out_by) for a in found.alternatives]
+    assert ruled_out == [
+        ("no_action", None),
+        ("email.ideas.none.h09", None),
+        ("email.ideas.ten_percent.h19", None),
+        ("sms.hello.none.now", "frequency_cap"),
+    ]
+    assert found.alternatives[1].expected == 0.14
+    assert (found.next_best, found.propensity) == ("email.ideas.ten_percent.h19", 0.62)
+    assert found.difference == pytest.approx(0.03)
     assert msgspec.json.decode(msgspec.json.encode(found))["text"] == found.text
+
+
+def test_every_alternative_has_the_chance_that_the_record_gives_it() -> None:
+    found = [a.chance for a in explain(RECORD, PLAN, CREATIVES).alternatives]
+    assert found == chances(record_of(RECORD, PLAN))[0].tolist()
+    assert found[3] == 0.0
+    assert sum(found) == pytest.approx(1.0, abs=1e-12)
+    half = explain({**RECORD, "p_agent": 0.5}, PLAN, CREATIVES)
+    assert [a.chance for a in half.alternatives] == [p / 2 for p in found]
 
 
 def test_a_move_that_was_tried_to_learn_is_called_that() -> None:
@@ -141,10 +178,11 @@ def test_groups_without_a_learned_policy(policy: str, why: str) -> None:
     nothing = [float("nan")] * 4
     record = {**RECORD, "policy": policy, "group_name": "holdout", "mean": nothing, "sd": nothing}
     found = explain(record, PLAN, CREATIVES)
+    assert not found.contributions
     assert why in found.text
     assert "Group: holdout (10 % of customers)." in found.text
     assert "nan" not in found.text
-    assert found.expected is None
+    assert {a.expected for a in found.alternatives} == {None}
 
 
 def test_beta_scores_are_not_called_reward() -> None:
@@ -194,3 +232,70 @@ def test_many_names_are_cut_short() -> None:
     plan = {**PLAN, "agents": {"win_back": {**PLAN["agents"]["win_back"], "actions": many}}}
     record = {**RECORD, "reasons": [0, 0, 0, 0] + [4] * 6, "mean": [0.0] * 10, "sd": [1.0] * 10}
     assert "(push p0, push p1, push p2, push p3, 2 more)" in explain(record, plan, CREATIVES).text
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_each_reader_gets_a_text(reader: Reader) -> None:
+    other = Counterfactual("tier", "gold", "silver", "no_action", "doing nothing", 1.0)
+    receipt = {"status": "accepted", "reason": None, "at": datetime(2026, 3, 8, 13, 1)}
+    case = Case(RECORD, PLAN, CREATIVES)
+    told = text_for(reader, Told(case, [receipt], [other], Replay(True, 0.0), "digest"))
+    assert "silver" in told
+    assert "nan" not in told
+    assert "{{" not in told
+    assert (RECORD["customer_id"] in told) == (reader != "customer")
+
+
+def test_the_customer_is_told_in_the_second_person_and_of_the_right_to_object() -> None:
+    told = explain(RECORD, PLAN, CREATIVES, reader="customer").text
+    assert TO_CUSTOMER[Reason.FREQUENCY_CAP] in told
+    assert "the customer" not in told
+    assert "You may object" in told
+    assert RECORD["decision_id"] in told
+
+
+def test_the_auditor_sees_every_action_every_input_and_a_replay_that_failed() -> None:
+    case = Case(RECORD, PLAN, CREATIVES)
+    told = text_for("auditor", Told(case, replayed=Replay(False, 0.25)))
+    assert all(a["key"] in told for a in ACTIONS)
+    assert all(name in told for name in PLAN["agents"]["win_back"]["features"])
+    assert all(name in told for name in RECORD["facts"])
+    assert "ANOTHER ACTION, probability off by 0.25" in told
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if r is not Reason.ELIGIBLE])
+def test_every_reason_has_a_sentence_for_the_customer(reason: Reason) -> None:
+    assert "customer" not in TO_CUSTOMER[reason].replace("customers", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"), (75.0, "75"), (0.125, "0.125"), (15010.0, "15,010"), (1.501e7, "15,010,000"),
+        (0.00001234, "0.00001234"), (-2.5, "-2.5"), (123.456, "123.5"), (float("nan"), "unknown"),
+    ],
+)  # fmt: skip
+def test_numbers_have_no_exponent(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_rewards_have_the_decimals_that_their_spread_allows() -> None:
+    assert reward(0.14, 0.05) == "0.140"
+    assert reward(0.000123, 0.00004) == "0.000123"
+    assert reward(0.03, 0.05, "+") == "+0.030"
+    assert percent(0.00015) == "0.015 %"
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("One step left, {{ first_name }}", "One step left, [first name]"),
+        ("{{${first_name} | default: 'there'}}, hello", "[first name], hello"),
+        ('Hi {{defaultIfEmpty firstName "you"}}', "Hi [first name]"),
+        ("{{profile.favouriteShop}} is open", "[favourite shop] is open"),
+        ("{% if x %}Now{% endif %} open", "Now open"),
+        ("Plain", "Plain"),
+    ],
+)
+def test_what_the_sender_fills_in_is_named(subject: str, shown: str) -> None:
+    assert without_fields(subject) == shown

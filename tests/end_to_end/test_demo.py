@@ -13,10 +13,13 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from decision_engine.audit import explain_decision
 from decision_engine.demo import START
+from decision_engine.explain.explanation import Replay
 from decision_engine.identifiers import clean_email, clean_phone
 from decision_engine.market import Market
 from decision_engine.report import bound_ms
+from decision_engine.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +103,20 @@ def test_explain_by_prefix(lived: tuple[Path, dict[str, Any]]) -> None:
 
     assert told.returncode == 0, told.stderr
     assert " ".join(report["explained"].split()) == " ".join(told.stdout.split())
+
+
+def test_a_decision_of_the_service_is_explained_too(lived: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = lived
+    ((decision_id,),) = read(
+        folder,
+        "select min(decision_id) from nextmove_engine.decisions"
+        " where agent = 'price_page' and n_eligible > 1 and group_name = 'treatment'",
+    )
+    found = explain_decision(Workspace.open(folder), decision_id, "auditor")
+    assert found.replay == Replay(True, 0.0)
+    assert sum(a.chance for a in found.alternatives) == pytest.approx(1.0, abs=1e-9)
+    assert found.difference is not None
+    assert abs(sum(c.reward for c in found.contributions) - found.difference) <= 1e-9
 
 
 def test_the_same_seed_gives_the_same_report(
