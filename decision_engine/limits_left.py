@@ -41,6 +41,8 @@ def _most(workspace: Workspace, warehouse: Warehouse, limit: Limit) -> float:
 
 def _used(workspace: Workspace, warehouse: Warehouse, since: datetime) -> Iterator[Used]:
     """Messages that left or may have left, and decisions that others carry out."""
+    if None in map(warehouse.columns, map(workspace.engine, ("decisions", "receipts"))):
+        return  # nothing was ever decided
     rows = warehouse.rows(
         "select channel, creative, incentive, count(*)"
         f" from {workspace.engine('decisions')} d where action <> 'no_action' and ("

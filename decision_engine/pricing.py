@@ -34,10 +34,24 @@ def prices_of(
     `decide` is `batch.decide_batch`, and `columns` what it reads: demand is what would really be
     decided for the sample, scaled up.
     """
-    project = workspace.project
-    if not project.limits or not agents:
+    if not workspace.project.limits or not agents:
         return {}
-    contexts, scale = _sample(workspace, warehouse, columns)
+    contexts, scale = sample(workspace, warehouse, columns)
+    there_is = left(workspace, warehouse, epoch.as_of)
+    return cleared(workspace, agents, epoch, contexts, scale, there_is, decide)
+
+
+def cleared(
+    workspace: Workspace,
+    agents: list[AgentInEpoch],
+    epoch: Epoch,
+    contexts: Contexts,
+    scale: float,
+    there_is: Prices,
+    decide: Decide,
+) -> Prices:
+    """The prices at which what is decided for a sample, scaled up, fits what there is."""
+    project = workspace.project
     if not len(contexts):
         return {}
 
@@ -50,10 +64,10 @@ def prices_of(
                 used[limit.limit] += scale * float(each[made.action].sum())
         return used
 
-    return clearing(project.limits, left(workspace, warehouse, epoch.as_of), demand)
+    return clearing(project.limits, there_is, demand)
 
 
-def _sample(
+def sample(
     workspace: Workspace, warehouse: Warehouse, columns: Iterable[str]
 ) -> tuple[Contexts, float]:
     """Customers to decide for in memory, and how many each of them stands for."""

@@ -21,6 +21,7 @@ from decision_engine.plan.edits import decreed, edits
 from decision_engine.plan.estimate import expected
 from decision_engine.plan.journey import Journey
 from decision_engine.plan.pace import seconds_needed
+from decision_engine.plan.prices import priced
 from decision_engine.plan.result import AgentChange, Plan
 from decision_engine.plan.risks import risks
 from decision_engine.plan.sides import Moves, Side, made, moves_of, side_of
@@ -96,6 +97,15 @@ class _Run:
         self.before, self.after, self.learned = before, after, learned
         self.as_of, self.build, self.days = as_of, build, days
         self.moves: Moves = moves_of(before, after)
+        self.daily = [self.priced(side, i, days) for i, side in enumerate((before, after))]
+        if learned is not None:
+            self.learned = self.priced(learned, 0, 1)[0]
+
+    def priced(self, side: Side, i: int, days: int) -> list[Side]:
+        """The side of each day, at the prices of its limits on that day."""
+        epochs = [self.epoch(side, day) for day in range(days)]
+        places = self.moves.places[i]
+        return priced(side, self.warehouse, self.columns(), self.moves, places, epochs)
 
     def epoch(self, side: Side, day: int) -> Epoch:
         """The epoch the side would decide under on a day."""
@@ -113,13 +123,13 @@ class _Run:
 
     def live(self, contexts: Contexts, tally: Tally) -> None:
         """The days of one batch."""
-        sides, places = (self.before, self.after), self.moves.places
-        journeys = [Journey(contexts, self.moves) for _ in sides]
+        places = self.moves.places
+        journeys = [Journey(contexts, self.moves) for _ in self.daily]
         for day in range(self.days):
             today = [j.today() for j in journeys]
             found = [
-                made(side, places[i], today[i], self.epoch(side, day))
-                for i, side in enumerate(sides)
+                made(sides[day], places[i], today[i], self.epoch(sides[day], day))
+                for i, sides in enumerate(self.daily)
             ]
             tally.add(day, contexts, *found)
             if day == 0 and self.learned is not None:
@@ -131,6 +141,13 @@ class _Run:
 
     def batches(self) -> Iterator[Contexts]:
         """The profiles with every column that either side reads."""
+        table = self.workspace.model(FEATURES)
+        columns = ", ".join(self.warehouse.quote(c) for c in ("customer_id", *self.columns()))
+        for batch in self.warehouse.query(f"select {columns} from {table} order by customer_id"):
+            yield contexts_of(batch)
+
+    def columns(self) -> list[str]:
+        """What of the profiles is read. StepError when it is not all there."""
         table = self.workspace.model(FEATURES)
         there = self.warehouse.columns(table) or {}
         wanted = {
@@ -145,9 +162,7 @@ class _Run:
         wanted |= {c for c in SEGMENTS if c in there}
         if self.days > 1:
             wanted |= {c for c in journey.COLUMNS if c in there}
-        columns = ", ".join(self.warehouse.quote(c) for c in ("customer_id", *sorted(wanted)))
-        for batch in self.warehouse.query(f"select {columns} from {table} order by customer_id"):
-            yield contexts_of(batch)
+        return sorted(wanted)
 
 
 def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
@@ -157,7 +172,8 @@ def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
     sent = tally.by(moves.agents.tolist(), ones * moves.is_send)
     found = edits(base.workspace, run.workspace) + decreed(base.overrides, now)
     touched = _touched(run, tally) if found else set()
-    estimates = expected(run.workspace, run.warehouse, run.before, run.after, touched)
+    before, after = (sides[0] for sides in run.daily)
+    estimates = expected(run.workspace, run.warehouse, before, after, touched)
     names = sorted({a.name for side in (run.before, run.after) for a in side.agents})
     return Plan(
         against=base.name,

@@ -1,7 +1,8 @@
 """What a change would have earned on the decisions that are closed: off-policy, or refused.
 
 Each logged decision of a group that draws is given both configurations: with the policy state
-that it was made with, which was learned before it, and the guardrail facts of its record. The
+that it was made with, which was learned before it, and the guardrail facts of its record; limits
+are worth what they are at the moment of the plan. The
 estimate is of decisions taken one at a time: what they change for later ones is not in it.
 """
 
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from connectors.base import Warehouse
 from decision_engine.arrow import matrix_of
+from decision_engine.budgets import lots, worth_it
 from decision_engine.cross_check import TREATMENT
-from decision_engine.decide import probabilities
+from decision_engine.decide import gains, probabilities
 from decision_engine.decrees import with_lists
 from decision_engine.epochs import AgentInEpoch, in_epoch, read_state
 from decision_engine.errors import MissingColumnError
@@ -163,8 +165,12 @@ def _chances(
     catalog, policies = agent.plan.catalog, agent.plan.policies
     config, overrides = agent.config, agent.overrides
     try:
-        scene = Scene(contexts, catalog, workspace.project, epoch, None, config, overrides)
-        reasons = with_lists(judge(scene), config.lists, catalog, contexts)
+        project = workspace.project
+        reasons = judge(Scene(contexts, catalog, project, epoch, None, config, overrides))
+        if (cost := pair.agents[side].costs) is not None:
+            lot = lots(project.salt, contexts.customer_ids)
+            reasons = worth_it(reasons, gains(agent.plan, config.policy, x), cost, lot)
+        reasons = with_lists(reasons, config.lists, catalog, contexts)
         pins, everybody = overrides.on("pin", epoch.as_of), np.ones(len(x), dtype=bool)
         reasons = pinned(reasons, catalog, contexts, pins, everybody)
     except MissingColumnError as error:
