@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -53,6 +53,9 @@ storm-verdicts: setup  ## 10,000 random refusals a stream over a bad line: every
 
 storm-windows: setup  ## a million moments around DST changes: send hours, laws, days of rest
 	@$(RUN)/pytest -q -s -m slow tests/decision_engine/test_send_windows.py
+
+bench-deliver: setup  ## are the vendors' limits kept, and used? simulated hours, and rows a second
+	@$(RUN)/python -m tests.connectors.bench_deliver
 
 bench-diff: setup  ## ten million rows of an outbox, one in a hundred changed
 	@$(RUN)/python -m tests.end_to_end.bench_diff

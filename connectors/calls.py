@@ -37,6 +37,10 @@ Post = Callable[[Request], Reply]
 """Sends one request. Raises NotSentError or UnknownOutcomeError when there is no reply."""
 
 FAILURES_IN_A_ROW = 5
+REST_SECONDS = 30.0
+"""How long a vendor is left alone that answered before and now fails again and again."""
+OUTAGE_SECONDS = 600.0
+"""How long a run of the profile lane waits for such a vendor."""
 PATIENCE_SECONDS = 120.0
 """A run that must wait longer than this for a rate limit leaves the rest to the next run."""
 
@@ -106,17 +110,20 @@ class Line:
     """The way to one destination. Safe to use from several threads.
 
     `error` is set once, by the first reply that makes going on senseless, or by too many
-    failures in a row; from then on nothing more is sent.
+    failures in a row; from then on nothing more is sent. A vendor that has answered before is
+    given `outage_s` seconds to come back, and asked now and then.
     """
 
-    def __init__(self, name: str, target: Target, limiter: Limiter) -> None:
+    def __init__(self, name: str, target: Target, limiter: Limiter, outage_s: float = 0.0) -> None:
         self.name = name
         self.destination = target.destination
         self.limiter = limiter
         self.error: ConnectorError | None = None
         self._post = target.post
         self._daily_share = target.daily_share
+        self._outage_s = outage_s
         self._failures = 0
+        self._answered_at = float("-inf")
         self._lock = threading.Lock()
 
     def stream(self, name: str) -> Stream:
@@ -131,12 +138,18 @@ class Line:
 
         Urgent calls may use what is kept free of all others where messages are sent.
         """
-        pool = self._pool(stream)
-        share = 1.0 if is_urgent or not self._sends(stream.pool) else COMMON_SHARE
-        waited = self.limiter.acquire(pool, stream.windows, PATIENCE_SECONDS, share)
+        waited = self._place(stream, is_urgent, PATIENCE_SECONDS)
         if waited < 0:
             raise self.stop(UnavailableError(f"{self.name} is at its rate limit"))
         return waited
+
+    def try_acquire(self, stream: Stream, *, is_urgent: bool = False) -> bool:
+        """Take a call's place if there is one now."""
+        return self._place(stream, is_urgent, 0.0) >= 0
+
+    def _place(self, stream: Stream, is_urgent: bool, patience: float) -> float:
+        share = 1.0 if is_urgent or not self._sends(stream.pool) else COMMON_SHARE
+        return self.limiter.acquire(self._pool(stream), stream.windows, patience, share)
 
     def _sends(self, pool: str) -> bool:
         streams = self.destination.streams.values()
@@ -165,10 +178,10 @@ class Line:
             reply = self._exchange(stream, request)
         receipts = self.destination.parse(request, reply)
         if all(receipt.status is Status.UNKNOWN for receipt in receipts):
-            self._failed(receipts[0].reason)
+            self._failed(stream, receipts[0].reason)
         elif reply.status != TOO_MANY:
             with self._lock:
-                self._failures = 0
+                self._failures, self._answered_at = 0, self.limiter.clock()
         return reply.status, receipts
 
     def _exchange(self, stream: Stream, request: Request) -> Reply:
@@ -176,7 +189,7 @@ class Line:
         try:
             reply = self._post(request)
         except (NotSentError, UnknownOutcomeError) as error:
-            self._failed(str(error))
+            self._failed(stream, str(error))
             self._tidy(stream, request)
             raise
         self.limiter.heed(self._pool(stream), stream.windows, reply)
@@ -187,7 +200,7 @@ class Line:
     def _tidy(self, stream: Stream, request: Request) -> None:
         """End a conversation that was cut off. Nothing depends on whether that succeeds."""
         last = stream.follow(request, None) if stream.follow else None
-        if last is not None:
+        if last is not None and self._place(stream, False, PATIENCE_SECONDS) >= 0:
             with suppress(NotSentError, UnknownOutcomeError):
                 self._post(last)
 
@@ -210,12 +223,16 @@ class Line:
             hint = "check the base URL"
             raise self.stop(AddressError(f"{self.name} is not at this URL: HTTP {status}", hint))
 
-    def _failed(self, what: str) -> None:
+    def _failed(self, stream: Stream, what: str) -> None:
         """Count a call without any verdict; too many in a row open the circuit."""
         with self._lock:
             self._failures += 1
             failures = self._failures
-        if failures >= FAILURES_IN_A_ROW:
+        if failures < FAILURES_IN_A_ROW:
+            return
+        if self.limiter.clock() - self._answered_at < self._outage_s:
+            self.limiter.shut(self._pool(stream), stream.windows, REST_SECONDS)
+        else:
             text = f"{self.name} failed {failures} times in a row, last with: {what}"
             self.stop(UnavailableError(text, "nothing more was sent, the next run goes on"))
 

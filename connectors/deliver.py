@@ -80,7 +80,7 @@ def deliver_sends(
     return SendRun(run.totals, journal.count_due(now()), {**stopped, **run.misdirected})
 
 
-@dataclass
+@dataclass(eq=False)
 class _Batch:
     """Intents that can share a request."""
 
@@ -120,10 +120,10 @@ class _Run:
         window: list[_Batch] = []
         for batch in self._batches():
             window.append(batch)
-            if len(window) == self.in_flight:
-                self._window(window)
-                window = []
-        self._window(window)
+            while len(window) >= self.in_flight:
+                window = self._window(window)
+        while window:
+            window = self._window(window)
         self._record([])
         return self.is_unfinished
 
@@ -201,26 +201,35 @@ class _Run:
 
     # ---- call ----
 
-    def _window(self, window: Sequence[_Batch]) -> None:
+    def _window(self, window: Sequence[_Batch]) -> list[_Batch]:
+        """Send the batches whose turn it is; the others, whose turn comes later."""
         batches = self._admitted(window)
-        if self._acquire(batches) > 0:
-            batches = self._admitted(batches)
-        calls = [(batch, request) for batch in batches if (request := self._request(batch))]
-        if not calls:
-            return
-        keys = [record.key for _, request in calls for record in request.records]
-        self.journal.start(keys, self.now())
-        answers = self.pool.map(lambda call: _send(*call), calls)
-        self._record([receipt for receipts in answers for receipt in receipts])
+        waited, ready = self._ready(batches)
+        rest = [batch for batch in batches if batch not in ready]
+        if waited > 0:
+            ready = self._admitted(ready)
+        calls = [(batch, request) for batch in ready if (request := self._request(batch))]
+        if calls:
+            keys = [record.key for _, request in calls for record in request.records]
+            self.journal.start(keys, self.now())
+            answers = self.pool.map(lambda call: _send(*call), calls)
+            self._record([receipt for receipts in answers for receipt in receipts])
+        return rest
 
-    def _acquire(self, batches: Sequence[_Batch]) -> float:
-        waited = 0.0
-        for batch in batches:
-            try:
-                waited += batch.line.acquire(batch.stream, is_urgent=batch.is_urgent)
-            except FatalError:
-                waited += 1.0
-        return waited
+    def _ready(self, batches: Sequence[_Batch]) -> tuple[float, list[_Batch]]:
+        """The batches that have a place in the rate limit now; if none has, wait for the first.
+
+        A place is for a call that is made at once: held while others are waited for, it would
+        be used too late, together with theirs. Returns the seconds waited, too.
+        """
+        ready = [b for b in batches if b.line.try_acquire(b.stream, is_urgent=b.is_urgent)]
+        if ready or not batches:
+            return 0.0, ready
+        first = batches[0]
+        try:
+            return first.line.acquire(first.stream, is_urgent=first.is_urgent), [first]
+        except FatalError:
+            return 0.0, []
 
     def _request(self, batch: _Batch) -> Request | None:
         if batch.line.error:
@@ -296,10 +305,13 @@ def _send(batch: _Batch, request: Request) -> list[Receipt]:
             if not any(receipt.status is Status.UNKNOWN for receipt in receipts):
                 break
             batch.line.limiter.pause(attempt)
+            batch.line.acquire(batch.stream, is_urgent=batch.is_urgent)
             receipts = list(map(_surer, receipts, _call(batch, request)))
-        return receipts
+    except FatalError:
+        pass  # no place for another call: what the first one said stands
     finally:
         failpoint.hit("deliver.call.after")
+    return receipts
 
 
 def _surer(first: Receipt, again: Receipt) -> Receipt:

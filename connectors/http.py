@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -204,9 +205,30 @@ def _checked_url(url: str) -> str:
         raise ConfigurationError(f"`url` {parts.scheme or 'without scheme'} is not https")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError("`url` must be scheme, host and path only")
+    if _is_nowhere(parts.hostname):
+        raise ConfigurationError("`url` is no address of a vendor", "give the host by its name")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise ConfigurationError("`url` must be https", "plain http is for this machine only")
     return url.rstrip("/")
+
+
+def _is_nowhere(host: str) -> bool:
+    """Whether it is a number instead of a name, or an address of a machine's own services only.
+
+    One of those hands out the credentials of a cloud.
+    """
+    try:
+        address = ip_address(host)
+    except ValueError:
+        last = host.rstrip(".").rpartition(".")[2]
+        return last.isdigit() or last.lower().startswith("0x")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return (
+        address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or (address.is_reserved and not address.is_loopback)
+    )
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

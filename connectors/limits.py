@@ -1,7 +1,9 @@
 """How fast we may call: the vendor's documented windows, and what its replies tell us.
 
 The unit is the vendor's pool, which several streams may share. Inside one process no window
-ever sees more calls than it allows, wherever it is laid over the calls.
+ever sees more calls than it allows, wherever it is laid over the calls. What counts is when calls
+arrive, and they do not arrive as evenly as they leave: each window is taken for a little longer
+than it is, and for longer yet when the vendor refuses calls all the same.
 """
 
 from __future__ import annotations
@@ -21,12 +23,18 @@ SHORTEST, LONGEST = 1.0, 900.0
 
 TOO_MANY = 429
 
+SLACK, MOST_SLACK = 0.04, 0.3
+"""The share of its seconds by which a window is taken for longer, at first and at most."""
+LONGEST_SLACK = 0.3
+"""Seconds: long windows need no more."""
+
 
 @dataclass
 class _Pool:
     calls: list[deque[float]]
     shut_until: float = float("-inf")
     refusals: int = 0
+    slack: float = SLACK
 
 
 @dataclass
@@ -79,7 +87,8 @@ class Limiter:
         for window, calls in zip(windows, pool.calls, strict=True):
             ours = max(1, int(window.calls * share))
             if len(calls) >= ours:
-                wait = max(wait, calls[-ours] + window.seconds - now)
+                slack = min(window.seconds * pool.slack, LONGEST_SLACK)
+                wait = max(wait, calls[-ours] + window.seconds + slack - now)
         if wait <= 0:
             for calls in pool.calls:
                 calls.append(now)
@@ -92,14 +101,22 @@ class Limiter:
             asked = self._asked(reply.headers)
             if reply.status == TOO_MANY:
                 state.refusals += 1
+                state.slack = min(2 * state.slack, MOST_SLACK)
                 asked = self._backoff(state.refusals) if asked is None else asked
             else:
                 state.refusals = 0
                 if reply.headers.get("x-ratelimit-remaining") != "0":
                     return
             if asked is not None:
-                wait = min(max(asked, SHORTEST), LONGEST)
-                state.shut_until = max(state.shut_until, self.clock() + wait)
+                self._shut(state, min(max(asked, SHORTEST), LONGEST))
+
+    def shut(self, pool: str, windows: Sequence[Window], seconds: float) -> None:
+        """Let nothing through for so long."""
+        with self._lock:
+            self._shut(self._pool(pool, windows), seconds)
+
+    def _shut(self, pool: _Pool, seconds: float) -> None:
+        pool.shut_until = max(pool.shut_until, self.clock() + seconds)
 
     def _asked(self, headers: Mapping[str, str]) -> float | None:
         """Seconds the headers ask us to wait; None when they say nothing we can read."""

@@ -1,7 +1,8 @@
 """The profile lane of the delivery loop: upserts, at least once, each ends in one receipt.
 
 Every call is idempotent, so whatever did not surely end is tried again: after a pause when
-the vendor was in trouble, in halves when it refused a batch for one of its rows.
+the vendor was in trouble, in halves when it refused a batch for one of its rows. An outage in
+the middle of a run is waited for; rows that were tried three times in it are left to the next run.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from itertools import chain, islice
 
 from connectors import failpoint
 from connectors.base import Receipt, Record, Request, Status, Stream
-from connectors.calls import Line, Target, Totals, all_of
+from connectors.calls import OUTAGE_SECONDS, Line, Target, Totals, all_of
 from connectors.errors import ConnectorError, FatalError, NotSentError, UnknownOutcomeError
 from connectors.limits import TOO_MANY, Limiter
 
-IN_FLIGHT = 4
-ATTEMPTS = 4
+IN_FLIGHT = 16
+ATTEMPTS = 3
 _LATER = (408, 423, TOO_MANY)
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _OPEN = (Status.NOT_SENT, Status.UNKNOWN)
@@ -40,7 +41,7 @@ class ProfileSync:
     ) -> None:
         """Raises ConfigurationError when the destination has no such stream."""
         self.totals = Totals()
-        self._line = Line(target.destination.name, target, limiter or Limiter())
+        self._line = Line(target.destination.name, target, limiter or Limiter(), OUTAGE_SECONDS)
         self._stream, self._records = self._chosen(self._line.stream(stream), iter(records))
         self._batches = self._grouped()
         self._in_flight = in_flight

@@ -44,7 +44,7 @@ def test_the_limit_is_used_in_full() -> None:
     limits = limiter(time)
     for _ in range(120):
         limits.acquire("p", WINDOWS)
-    assert time.now == pytest.approx(91, abs=1)
+    assert 91 <= time.now <= 91 / 0.95
 
 
 def test_pools_do_not_share_but_streams_of_a_pool_do() -> None:
@@ -143,7 +143,7 @@ def test_a_share_of_every_window_is_kept_free() -> None:
     assert [limits.acquire("p", WINDOWS, 0.0, share=0.8) for _ in range(5)] == [0, 0, 0, 0, -1]
     assert limits.acquire("p", WINDOWS, 0.0) == 0, "the fifth is there for who may have all"
     assert limits.acquire("p", WINDOWS, 0.0) == -1
-    time.now += 1.0
+    time.now += 1.05
     assert limits.acquire("p", WINDOWS, 0.0, share=0.8) == 0
     assert limits.acquire("p", (Window(1, 5.0),) * 2, 0.0, share=0.1) == -1
 

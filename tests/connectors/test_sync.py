@@ -29,7 +29,7 @@ def sync(
 ) -> tuple[ProfileSync, list[Receipt], list[float]]:
     pauses: list[float] = []
     limiter = Limiter(lambda: sum(pauses), pauses.append, jitter=lambda: 1.0)
-    run = sync_profiles(Target(Plain(size), vendor), "users", iter(records), limiter)
+    run = sync_profiles(Target(Plain(size), vendor), "users", iter(records), limiter, 4)
     return run, list(run), pauses
 
 

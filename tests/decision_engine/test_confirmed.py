@@ -116,6 +116,22 @@ def test_a_vendor_gets_what_changed_and_loses_nobody(warehouse: Warehouse) -> No
     assert changed(confirmed) == {"a": {"tier"}}
 
 
+def test_a_row_is_judged_by_its_values_whatever_time_it_carries(warehouse: Warehouse) -> None:
+    """No cursor: a time in the future, or the same one twice, holds nothing back."""
+    confirmed = Confirmed(warehouse, Outbox("b", quiet=("as_of",)), MODEL, TABLE)
+    warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
+    future = 2**40
+    given = [("a", "gold", 1, future), ("b", "gold", 1, 10), ("c", "gold", 1, 10)]
+    set_outbox(warehouse, *given)
+    confirmed.prepare()
+    confirmed.keep(rows(*given), None)
+    set_outbox(
+        warehouse, ("a", "silver", 1, 11), ("b", "silver", 1, 10), ("c", "gold", 1, 10),
+        ("d", "gold", 1, 9),
+    )  # fmt: skip
+    assert set(changed(confirmed)) == {"a", "b", "d"}
+
+
 def overtaken(warehouse: Warehouse, fence: Fence) -> None:
     """What a delivery does that comes back too late."""
     with warehouse.transaction():

@@ -376,6 +376,21 @@ def test_what_a_stopped_run_did_not_get_to_comes_with_the_next(
     assert len(set(outside.sent())) == 1_000
 
 
+def test_a_null_blanks_nothing_at_the_vendor(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    fill(workspace, USERS, *users(0))
+    deliver()
+    outside.sent()
+    fill(workspace, USERS, ("u0", "u0", None))
+    deliver()
+    assert outside.sent() == []
+    fill(workspace, USERS, *users(0, tier="silver"))
+    deliver()
+    (request,) = outside.requests
+    assert request.json == {"attributes": [{"tier": "silver", "external_id": "u0"}]}
+
+
 def test_what_changed_back_while_its_fate_was_unknown_is_sent_again(
     workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
 ) -> None:

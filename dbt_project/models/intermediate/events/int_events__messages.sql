@@ -77,7 +77,10 @@ select
     resolved.is_machine,
     resolved.occurred_at
 from resolved
-left join {{ ref('fct_decisions') }} as decisions on resolved.decision_id = decisions.decision_id
+-- Whoever names a decision names its customer too, or nobody; else it is not about that decision.
+left join {{ ref('fct_decisions') }} as decisions
+    on resolved.decision_id = decisions.decision_id
+    and coalesce(resolved.customer_id, decisions.customer_id) = decisions.customer_id
 left join by_reference
     on resolved.message_ref = by_reference.vendor_ref
     and resolved.addressee_id = by_reference.customer_id

@@ -29,7 +29,11 @@ messages as (
         is_machine,
         occurred_at
     from {{ ref('int_events__messages') }}
-    where event_type in ('open', 'click', 'unsubscribe', 'complaint', 'bounce')
+    where
+        event_type in ('unsubscribe', 'complaint')
+        -- Good news only of a message that we know: another campaign's, or a made-up one, teaches
+        -- nothing. Who leaves is heard in any case.
+        or (event_type in ('open', 'click', 'bounce') and decision_id is not null)
 ),
 
 -- A visit is a session, however many pages it has.
