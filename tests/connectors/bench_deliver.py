@@ -140,6 +140,11 @@ def _by_ones(pool: Pool) -> Destination:
     destination = copy(OURS[pool.destination])
     only = replace(pool.stream, batch_size=1, bulk="")
     vars(destination)["streams"] = {pool.stream.name: only}
+    if pool.destination == "slack":  # alerts go there, and they are no intents
+        build, channel = destination.build, {"slack_channel": "C00000001"}
+        vars(destination)["build"] = lambda stream, records: build(
+            stream, [replace(record, identity=channel) for record in records]
+        )
     return destination
 
 
@@ -162,17 +167,21 @@ def _profiles(
 def _sends(
     pool: Pool, target: Target, journal: Journal, limiter: Limiter, clock: Time, end: float
 ) -> Callable[[], None]:
-    """A minute's worth of messages waits at any time."""
-    numbers = itertools.count()
-    fields = record_of(pool.destination, pool.stream.name, 0).fields
-
-    def messages(count: int) -> Iterator[dict[str, object]]:
-        for n in itertools.islice(numbers, count):
-            changes = {"external_id": f"u{n}", "is_promotional": False, "fields": dict(fields)}
-            yield intent(n, destination=pool.destination, stream=pool.stream.name, **changes)
+    """So many messages wait that there are always some."""
+    fields = dict(record_of(pool.destination, pool.stream.name, 0).fields)
+    journal.add(
+        intent(
+            n,
+            destination=pool.destination,
+            stream=pool.stream.name,
+            external_id=f"u{n}",
+            is_promotional=False,
+            fields=fields,
+        )
+        for n in range(int(1.1 * end * min(pool.sustained, SLOW)))
+    )
 
     def run() -> None:
-        journal.add(messages(int(RESTART * min(pool.sustained, SLOW) * 1.2) + 10))
         now = NOW + timedelta(seconds=clock.now)
         deliver_sends(journal, {pool.destination: target}, lambda *_: None, lambda: now, limiter)
 

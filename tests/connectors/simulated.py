@@ -72,7 +72,7 @@ class Time:
         time = self
 
         class Pool(ThreadPoolExecutor):
-            def map(self, work: Callable[..., Any], *rows: Any, **_: Any) -> Iterator[Any]:
+            def map(self, work: Callable[..., Any], *rows: Any) -> Iterator[Any]:  # type: ignore[override]
                 items = list(zip(*rows, strict=True))
                 time.tasks(len(items))
 
