@@ -208,14 +208,14 @@ class Decisions:
         return [name]
 
     def _who(self, ask: Ask) -> str | None:
-        if ask.customer_id is not None and self._hot.people.is_customer(ask.customer_id):
+        if ask.customer_id is not None and self._hot.known.people.is_customer(ask.customer_id):
             return ask.customer_id
         named = [
             ("user_id", clean_id(ask.user_id)),
             ("anonymous_id", clean_id(ask.anonymous_id)),
             ("email", clean_email(ask.email)),
         ]
-        return self._hot.people.find(f"{kind}:{value}" for kind, value in named if value)
+        return self._hot.known.people.find(f"{kind}:{value}" for kind, value in named if value)
 
     # ---- GET /v1/content/<agent> ----
 
@@ -282,8 +282,8 @@ class Decisions:
             self._require_key(request)
         except RefusedError as error:
             return _json({"error": str(error)}, error.status)
-        row = self._hot.decision(request.path_params["decision_id"])
-        plan = self._hot.plan_of(row["epoch_id"]) if row else None
+        row = self._hot.known.decision(request.path_params["decision_id"])
+        plan = self._hot.known.plan_of(row["epoch_id"]) if row else None
         if row is None or plan is None:
             return _json({"error": "no such decision was made here"}, 404)
         times = {c: datetime.fromisoformat(row[c]) if row[c] else None for c in TIMES}

@@ -78,11 +78,11 @@ class Hot(Part):
             "nextmove_decisions_pending",
             "Decisions that events have called for and that are not made yet.",
             registry=receiver.metrics,
-        ).set_function(lambda: len(self._hot.pending))
-        self._hot.work_in()
-        receiver.listen(self._hot.applied)
+        ).set_function(lambda: len(self._hot.known.pending))
+        self._hot.known.work_in()
+        receiver.listen(self._hot.known.applied)
         decisions = Decisions(receiver, workspace, self._hot, api_key)
-        publishing = Publishing(receiver, store, self._hot.people, api_key)
+        publishing = Publishing(receiver, store, self._hot.known.people, api_key)
         self._routes = [*decisions.routes(), *publishing.routes()]
 
     def routes(self) -> Sequence[BaseRoute]:

@@ -79,7 +79,7 @@ class Hot:
     async def settle(self) -> None:
         """Until no decision is pending."""
         for _ in range(1000):
-            if not self.path.pending:
+            if not self.path.known.pending:
                 return
             await asyncio.sleep(0.002)
         raise AssertionError("a decision stays pending")
@@ -124,8 +124,8 @@ def live(
                 publish(store, workspace, **changes)
             receiver, clock = Receiver(log), Clock()
             path = HotPath(workspace, store, log.directory, receiver.commit, clock)
-            path.work_in()
-            receiver.listen(path.applied)
+            path.known.work_in()
+            receiver.listen(path.known.applied)
             hot = Hot(path, receiver, store, clock)
             if not is_started:
                 await scene(hot)
@@ -206,7 +206,7 @@ def test_a_decision_called_for_before_a_crash_is_made_after_it(
     async def crash(hot: Hot) -> None:
         for n in range(3):
             await hot.send(page(n))
-        assert list(hot.path.pending) == ["event:m2"]
+        assert list(hot.path.known.pending) == ["event:m2"]
 
     live(tmp_path, workspace, crash, is_started=False)
     assert decisions(tmp_path) == []
@@ -236,7 +236,7 @@ def test_a_pending_decision_outlives_a_flush(tmp_path: Path, workspace: Workspac
     async def crash(hot: Hot) -> None:
         for n in range(3):
             await hot.send(page(n))
-        await hot.path.flush()
+        await hot.path.known.flush(micros_of(NOW))
 
     live(tmp_path, workspace, crash, is_started=False)
     live(tmp_path, workspace, Hot.settle, is_published=False)
@@ -330,7 +330,9 @@ def test_a_ticket_is_as_its_last_turn_left_it(tmp_path: Path, workspace: Workspa
 
     async def scene(hot: Hot) -> None:
         def is_open() -> bool:
-            return bool(hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"])
+            return bool(
+                hot.path.known.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
+            )
 
         await hot.send(ticket(1, minutes[0], opened, "complaint"))
         assert is_open()
@@ -348,13 +350,13 @@ def test_a_ticket_is_as_its_last_turn_left_it(tmp_path: Path, workspace: Workspa
         assert not is_open()
         await hot.send(ticket(3, minutes[5], opened, "complaint"))
         assert is_open()
-        await hot.path.flush()
+        await hot.path.known.flush(micros_of(NOW))
 
     async def after(hot: Hot) -> None:
-        columns = hot.path.people.columns(CUSTOMER, micros_of(NOW))
+        columns = hot.path.known.people.columns(CUSTOMER, micros_of(NOW))
         assert columns["has_open_complaint"]
         await hot.send(ticket(3, NOW, solved, user_id="the help desk"))
-        assert not hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
+        assert not hot.path.known.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
 
     live(tmp_path, workspace, scene)
     live(tmp_path, workspace, after, is_published=False)
@@ -373,7 +375,7 @@ def test_the_kill_switch_counts_at_once(tmp_path: Path) -> None:
         assert before["n_eligible"] > 1
         assert after["n_eligible"] == 1
         assert before["epoch_id"] != after["epoch_id"]
-        assert hot.path.plan_of(after["epoch_id"])
+        assert hot.path.known.plan_of(after["epoch_id"])
 
     live(tmp_path, workspace, scene)
 
@@ -434,7 +436,7 @@ def test_an_override_counts_at_once(tmp_path: Path) -> None:
         assert Reason.EXCLUDED in during["reasons"]
         assert during["epoch_id"] not in (before["epoch_id"], after["epoch_id"])
         assert after["reasons"] == before["reasons"]
-        plan = hot.path.plan_of(during["epoch_id"])
+        plan = hot.path.known.plan_of(during["epoch_id"])
         assert plan
         assert plan["overrides"][0]["why"] == "an outage"
 
@@ -452,7 +454,7 @@ def test_a_stale_profile_is_no_ground_for_a_message(tmp_path: Path, workspace: W
 
 def test_whose_event_it_is(tmp_path: Path, workspace: Workspace) -> None:
     async def scene(hot: Hot) -> None:
-        people = hot.path.people
+        people = hot.path.known.people
         await hot.send(page(1, anonymous_id="new"))
         stranger = people.find(["anonymous_id:new"])
         assert stranger == key_of("anonymous_id:new")
@@ -466,8 +468,8 @@ def test_whose_event_it_is(tmp_path: Path, workspace: Workspace) -> None:
     live(tmp_path, workspace, scene)
 
     async def after_a_restart(hot: Hot) -> None:
-        assert hot.path.people.find(["anonymous_id:new"]) == CUSTOMER
-        assert set(hot.path.people.get(CUSTOMER).items) == {"m1", "m2"}
+        assert hot.path.known.people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(hot.path.known.people.get(CUSTOMER).items) == {"m1", "m2"}
 
     live(tmp_path, workspace, after_a_restart)
 
@@ -482,9 +484,9 @@ def test_two_customers_are_not_joined_here(tmp_path: Path, workspace: Workspace)
         }
         assert hot.store.publish_profiles([other]) == [None]
         await hot.send(page(1, user_id="u2"))
-        assert hot.path.people.find(["anonymous_id:a1"]) == CUSTOMER
-        assert hot.path.people.get(CUSTOMER).items == {}
-        assert set(hot.path.people.get(other["key"]).items) == {"m1"}
+        assert hot.path.known.people.find(["anonymous_id:a1"]) == CUSTOMER
+        assert hot.path.known.people.get(CUSTOMER).items == {}
+        assert set(hot.path.known.people.get(other["key"]).items) == {"m1"}
 
     live(tmp_path, workspace, scene)
 
@@ -495,10 +497,10 @@ def test_what_was_seen_of_a_stranger_is_the_customers_once_published(
     async def scene(hot: Hot) -> None:
         await hot.send(page(1, anonymous_id="new"))
         row = {**PROFILE, "identifiers": "anonymous_id:new\nuser_id:u1"}
-        hot.path.people.publishing(CUSTOMER, row["identifiers"].split("\n"))
+        hot.path.known.people.publishing(CUSTOMER, row["identifiers"].split("\n"))
         assert hot.store.publish_profiles([row]) == [None]
-        hot.path.people.published(CUSTOMER)
-        assert hot.path.people.find(["anonymous_id:new"]) == CUSTOMER
-        assert set(hot.path.people.get(CUSTOMER).items) == {"m1"}
+        hot.path.known.people.published(CUSTOMER)
+        assert hot.path.known.people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(hot.path.known.people.get(CUSTOMER).items) == {"m1"}
 
     live(tmp_path, workspace, scene)

@@ -13,8 +13,8 @@ import pytest
 from msgspec import structs
 
 from connectors import framed
-from decision_engine.service import hot as hot_module
 from decision_engine.service import live as live_module
+from decision_engine.service import projection
 from decision_engine.service.live import micros_of
 from decision_engine.service.publish import Publishing
 from decision_engine.service.records import Event
@@ -44,8 +44,8 @@ def test_an_event_that_comes_again_when_it_is_forgotten_is_decided_once(
         await hot.settle()
         flood = (page(10 + n, at=NOW - timedelta(minutes=1)) for n in range(25))
         await hot.send(*flood)
-        await hot.path.flush()
-        assert "m2" not in hot.path.people.get(CUSTOMER).items
+        await hot.path.known.flush(micros_of(NOW))
+        assert "m2" not in hot.path.known.people.get(CUSTOMER).items
         for event in early:
             await hot.send(event)
         await hot.settle()
@@ -62,14 +62,14 @@ def test_a_flood_of_asks_for_one_person_costs_others_nothing(
     asked = 60
 
     async def scene(hot: Hot) -> None:
-        find = hot.path.decision_of
+        find = hot.path.known.decision_of
 
         def counting(slot: str, key: str) -> object:
             nonlocal looks
             looks += 1
             return find(slot, key)
 
-        monkeypatch.setattr(hot.path, "decision_of", counting)
+        monkeypatch.setattr(hot.path.known, "decision_of", counting)
         flood = [
             asyncio.create_task(hot.path.decide(CUSTOMER, ["price_page"], f"request:{n}"))
             for n in range(asked)
@@ -157,13 +157,13 @@ def test_the_end_waits_for_a_write_to_the_store_that_is_under_way(
 
         monkeypatch.setattr(hot.store, "write", slow)
         await hot.send(page(1))
-        flushing = asyncio.create_task(hot.path.flush())
+        flushing = asyncio.create_task(hot.path.known.flush(micros_of(NOW)))
         await asyncio.to_thread(writing.wait, 10)
         await hot.send(page(2))
         flushing.cancel()
         threading.Timer(0.05, go_on.set).start()
         await hot.path.stop()
-        assert hot.store.position == hot.path.position
+        assert hot.store.position == hot.path.known.position
 
     live(tmp_path, workspace, scene)
 
@@ -171,21 +171,21 @@ def test_the_end_waits_for_a_write_to_the_store_that_is_under_way(
 def test_what_comes_between_the_slices_of_a_flush_is_in_it(
     tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hot_module, "SLICE", 1)
+    monkeypatch.setattr(projection, "SLICE", 1)
 
     async def scene(hot: Hot) -> None:
         for n in range(10):
             await hot.send(page(n, anonymous_id=f"a{n}"))
-        flushing = asyncio.create_task(hot.path.flush())
+        flushing = asyncio.create_task(hot.path.known.flush(micros_of(NOW)))
         for n in range(10, 15):
             await hot.send(page(n, anonymous_id=f"a{n % 2}"))
         assert not flushing.done()
         await flushing
-        assert hot.store.position == hot.path.position
+        assert hot.store.position == hot.path.known.position
 
     async def after(hot: Hot) -> None:
-        found = [hot.path.people.find([f"anonymous_id:a{n}"]) for n in range(10)]
-        seen = [set(hot.path.people.get(key or "").items) for key in found]
+        found = [hot.path.known.people.find([f"anonymous_id:a{n}"]) for n in range(10)]
+        seen = [set(hot.path.known.people.get(key or "").items) for key in found]
         assert seen[:2] == [{"m0", "m10", "m12", "m14"}, {"m1", "m11", "m13"}]
         assert seen[2:] == [{f"m{n}"} for n in range(2, 10)]
 
@@ -203,10 +203,10 @@ def test_a_decision_is_forgotten_with_its_segment(tmp_path: Path, workspace: Wor
         assert made
         hot.receiver.log.rotate()
         again = await hot.path.decide(CUSTOMER, ["price_page"], "request:1")
-        assert again == made == hot.path.decision(made["decision_id"])
+        assert again == made == hot.path.known.decision(made["decision_id"])
         framed.segments(tmp_path / "log")[0].unlink()
-        assert hot.path.decision(made["decision_id"]) is None
-        assert hot.path.decision_of("request:1", CUSTOMER) is None
+        assert hot.path.known.decision(made["decision_id"]) is None
+        assert hot.path.known.decision_of("request:1", CUSTOMER) is None
 
     live(tmp_path, workspace, scene)
 
@@ -215,7 +215,7 @@ def test_who_comes_while_a_profile_is_published_is_its_customer(
     tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scene(hot: Hot) -> None:
-        publishing = Publishing(hot.receiver, hot.store, hot.path.people, "key")
+        publishing = Publishing(hot.receiver, hot.store, hot.path.known.people, "key")
         publish, loop = hot.store.publish_profiles, asyncio.get_running_loop()
 
         def slow(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
@@ -225,9 +225,9 @@ def test_who_comes_while_a_profile_is_published_is_its_customer(
         monkeypatch.setattr(hot.store, "publish_profiles", slow)
         row = {**PROFILE, "identifiers": "anonymous_id:new\nuser_id:u1"}
         assert await publishing._profiles([row]) == [None]
-        await hot.path.flush()
-        assert hot.path.people.find(["anonymous_id:new"]) == CUSTOMER
-        assert set(hot.path.people.get(CUSTOMER).items) == {"m1"}
+        await hot.path.known.flush(micros_of(NOW))
+        assert hot.path.known.people.find(["anonymous_id:new"]) == CUSTOMER
+        assert set(hot.path.known.people.get(CUSTOMER).items) == {"m1"}
 
     live(tmp_path, workspace, scene)
 
@@ -240,9 +240,9 @@ def test_a_flood_of_tickets_does_not_hide_an_open_complaint(
     async def scene(hot: Hot) -> None:
         await hot.send(ticket(0, NOW - timedelta(hours=1), opened, "complaint"))
         await hot.send(*(ticket(n, NOW, opened, "question") for n in range(1, 300)))
-        await hot.path.flush()
-        assert len(hot.path.people.get(CUSTOMER).tickets) == live_module.MAX_TICKETS
-        assert hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
+        await hot.path.known.flush(micros_of(NOW))
+        assert len(hot.path.known.people.get(CUSTOMER).tickets) == live_module.MAX_TICKETS
+        assert hot.path.known.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
 
     live(tmp_path, workspace, scene)
 
@@ -255,7 +255,7 @@ def test_of_two_openings_at_one_moment_the_complaint_counts(
         both = [ticket(1, NOW, "Support Ticket Opened", k) for k in ("question", "complaint")]
         both = [structs.replace(e, message_id=f"t{n}") for n, e in enumerate(both)]
         await hot.send(*(reversed(both) if turned else both))
-        assert hot.path.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
+        assert hot.path.known.people.columns(CUSTOMER, micros_of(NOW))["has_open_complaint"]
 
     live(tmp_path, workspace, scene)
 
@@ -267,7 +267,7 @@ def test_a_flood_of_events_is_bounded_before_it_is_written(
 
     async def scene(hot: Hot) -> None:
         await hot.send(*(page(n, at=NOW - timedelta(seconds=100 - n)) for n in range(95)))
-        items = hot.path.people.get(CUSTOMER).items
+        items = hot.path.known.people.get(CUSTOMER).items
         assert len(items) <= 20
         assert {f"m{n}" for n in range(85, 95)} <= set(items)
 

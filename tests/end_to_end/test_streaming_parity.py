@@ -17,9 +17,9 @@ from decision_engine.build import build
 from decision_engine.outbox import plain
 from decision_engine.service.commit import Place
 from decision_engine.service.definitions import page_path, windowed_counts
-from decision_engine.service.hot import HotPath
 from decision_engine.service.live import micros, micros_of
 from decision_engine.service.profiles import HOUR
+from decision_engine.service.projection import Projection
 from decision_engine.service.records import Event, Record, Webhook
 from decision_engine.service.store import HotStore
 from decision_engine.tables import INBOUND_EVENTS, TRACKED_EVENTS
@@ -181,8 +181,8 @@ def identifiers(warehouse: Warehouse) -> dict[str, list[str]]:
     return found
 
 
-async def never(records: Any) -> None:
-    raise AssertionError("nothing is decided here")
+def calls_for_nothing(*_: object) -> None:
+    """No decision is made here."""
 
 
 def test_the_features_of_a_replayed_day_are_the_warehouses(project: Path) -> None:
@@ -197,15 +197,15 @@ def test_the_features_of_a_replayed_day_are_the_warehouses(project: Path) -> Non
         load(workspace, warehouse, "tracked_events", TRACKED_EVENTS, turned)
     for part in range(PARTS):
         with HotStore(project / "hot") as store:
-            path = HotPath(workspace, store, workspace.inbound_log, never, lambda: END)
+            known = Projection(store, workspace.inbound_log, calls_for_nothing)
             for n, record in enumerate(split(day, part)):
-                path.applied([record], Place(part + 1, n, n + 1))
-            asyncio.run(path.flush())
+                known.applied([record], Place(part + 1, n, n + 1))
+            asyncio.run(known.flush(micros_of(END)))
 
     build(workspace, END, command="run")
     with workspace.warehouse() as warehouse, HotStore(project / "hot") as store:
         names = identifiers(warehouse)
-        people = HotPath(workspace, store, workspace.inbound_log, never, lambda: END).people
+        people = Projection(store, workspace.inbound_log, calls_for_nothing).people
         different: list[Any] = []
         compared = active = new = 0
         for row in rows_of(warehouse, "select * from nextmove.dim_customer_features"):
