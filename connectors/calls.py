@@ -42,7 +42,8 @@ REST_SECONDS = 30.0
 OUTAGE_SECONDS = 600.0
 """How long a run of the profile lane waits for such a vendor."""
 PATIENCE_SECONDS = 120.0
-"""A run that must wait longer than this for a rate limit leaves the rest to the next run."""
+"""A run that must wait longer than this for a rate limit leaves the rest to the next run; one
+that would wait for an outage waits as long for a limit."""
 
 COMMON_SHARE = 0.8
 """Of each window: what profiles and promotions may use. The rest is for transactional messages."""
@@ -138,7 +139,8 @@ class Line:
 
         Urgent calls may use what is kept free of all others where messages are sent.
         """
-        waited = self._place(stream, is_urgent, PATIENCE_SECONDS)
+        patience = max(PATIENCE_SECONDS, self._outage_s)
+        waited = self._place(stream, is_urgent, patience)
         if waited < 0:
             raise self.stop(UnavailableError(f"{self.name} is at its rate limit"))
         return waited

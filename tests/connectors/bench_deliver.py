@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from connectors.base import Destination, Lane, Record, Reply, Request, Stream
+from connectors.base import Destination, Lane, Record, Reply, Request, Status, Stream
 from connectors.calls import Target, connected
 from connectors.deliver import deliver_sends
 from connectors.destinations import OURS
@@ -151,15 +151,20 @@ def _by_ones(pool: Pool) -> Destination:
 def _profiles(
     pool: Pool, target: Target, limiter: Limiter, clock: Time, end: float
 ) -> Callable[[], None]:
-    numbers = itertools.count()
+    """What was not accepted comes first in the next run."""
+    numbers, left = itertools.count(), dict[str, Record]()
 
-    def records() -> Iterator[Record]:
+    def fresh() -> Iterator[Record]:
         while clock.now < end:
-            yield record_of(pool.destination, pool.stream.name, next(numbers))
+            record = record_of(pool.destination, pool.stream.name, next(numbers))
+            left[record.key] = record
+            yield record
 
     def run() -> None:
-        for _ in sync_profiles(target, pool.stream.name, records(), limiter):
-            pass
+        records = itertools.chain(list(left.values()), fresh())
+        for receipt in sync_profiles(target, pool.stream.name, records, limiter):
+            if receipt.status is Status.ACCEPTED:
+                del left[receipt.key]
 
     return run
 

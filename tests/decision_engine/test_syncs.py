@@ -365,7 +365,7 @@ def test_the_commands(
 def test_what_a_stopped_run_did_not_get_to_comes_with_the_next(
     workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
 ) -> None:
-    fill(workspace, USERS, *users(*range(1_000)))
+    fill(workspace, USERS, *users(*range(3_000)))
     outside.is_shut = True
     with pytest.raises(StepError, match="refuses the key"):
         deliver()
@@ -373,7 +373,7 @@ def test_what_a_stopped_run_did_not_get_to_comes_with_the_next(
     outside.is_shut = False
     outside.sent()
     deliver()
-    assert len(set(outside.sent())) == 1_000
+    assert len(set(outside.sent())) == 3_000
 
 
 def test_a_null_blanks_nothing_at_the_vendor(

@@ -89,6 +89,7 @@ def main() -> None:
         timed("making the tables", lambda: fill(workspace, arguments.rows, arguments.share))
         with workspace.warehouse() as warehouse:
             confirmed = Confirmed.of(workspace, warehouse, "braze", Outbox("users"))
+            confirmed.prepare()
             start, cpu = time.perf_counter(), time.process_time()
             found = timed("look", lambda: look(workspace, confirmed, "braze"))
             assert not found.problems, found.problems

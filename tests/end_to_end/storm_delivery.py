@@ -27,9 +27,9 @@ from tests.end_to_end import storm_kills, storm_outbox
 Storm = Callable[[int, int, Path], Counter[str]]
 PARTS: tuple[tuple[str, Storm, int, str], ...] = (
     ("messages, SIGKILL", storm_kills.kill_sends, 900, "kills"),
-    ("rows, SIGKILL", storm_kills.kill_outboxes, 300, "kills"),
+    ("rows, SIGKILL", storm_kills.kill_outboxes, 200, "kills"),
     ("messages, simulated", storm_sends.storm, 5_300, "crashes"),
-    ("rows, simulated", storm_outbox.storm, 3_500, "crashes"),
+    ("rows, simulated", storm_outbox.storm, 3_600, "crashes"),
 )
 """What, how, how many of 10,000, and how they are counted."""
 
