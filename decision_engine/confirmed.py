@@ -6,24 +6,30 @@ that confirmed the row, and NULL while the row's removal is on its way.
 Before a row is sent it is put in doubt, for a call can have its effect without our hearing of it.
 Until a receipt says what became of it the row is sent whole, whatever it looks like: it may have
 changed back since, and the other side have what it was in between.
+
+A row that was rejected would be rejected again as it is. It is kept as it was, with how often
+that was and the moment until which it is left alone, unless it changes; then it is sent whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 
 from connectors.base import Lane, Warehouse
 from connectors.destinations import DESTINATIONS
-from decision_engine.errors import StepError
 from decision_engine.workspace import Workspace
 
 KEY = "key"
 INSTANCE = "instance"
 DOUBT = "in_doubt"
+REJECTIONS, AGAIN_AT = "rejections", "again_at"
 UNSENT = (KEY, "customer_id")
+FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=15), timedelta(days=1)
+"""How long a rejected row is left alone. The wait doubles with each rejection in a row."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,12 @@ SHIPPED: Mapping[str, tuple[str, ...]] = {
 def outboxes_of(workspace: Workspace, warehouse: Warehouse, name: str) -> list[Outbox]:
     """The outboxes of a destination: ours, and those that the company's own dbt project builds.
 
-    In the order of the destination's streams. StepError when one of ours is not built.
+    In the order of the destination's streams; ours even when they are not built.
     """
     kind = workspace.project.destinations[name].kind
     if kind == "hot_store":
-        _require(workspace, warehouse, kind, SHIPPED[kind])
         return list(HOT_STORE)
     shipped = SHIPPED.get(kind, ())
-    _require(workspace, warehouse, kind, shipped)
     streams = DESTINATIONS[kind].streams
     bulk = {stream.bulk for stream in streams.values()}
     return [
@@ -89,19 +93,16 @@ def outboxes_of(workspace: Workspace, warehouse: Warehouse, name: str) -> list[O
         for stream in streams.values()
         if stream.lane is Lane.PROFILE
         and stream.name not in bulk
-        and warehouse.columns(model_of(workspace, kind, stream.name)) is not None
+        and (
+            stream.name in shipped
+            or warehouse.columns(model_of(workspace, kind, stream.name)) is not None
+        )
     ]
 
 
 def model_of(workspace: Workspace, kind: str, stream: str) -> str:
     """`schema.name` of the outbox of a stream."""
     return workspace.model(f"outbox_{kind}__{stream}")
-
-
-def _require(workspace: Workspace, warehouse: Warehouse, kind: str, streams: Sequence[str]) -> None:
-    for model in (model_of(workspace, kind, stream) for stream in streams):
-        if warehouse.columns(model) is None:
-            raise StepError(f"{model} does not exist; run `nextmove build` first")
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,10 @@ class Confirmed:
         table = workspace.engine(f"confirmed_{name}__{outbox.stream}")
         return cls(warehouse, outbox, model, table)
 
+    def is_built(self) -> bool:
+        """Whether there is an outbox."""
+        return self.warehouse.columns(self.model) is not None
+
     def prepare(self) -> None:
         """Have the table, with at least the outbox's columns.
 
@@ -130,9 +135,8 @@ class Confirmed:
         self.warehouse.rows(create)
         have = self.warehouse.columns(self.table) or {}
         wanted = dict(self._model_columns())
-        wanted[DOUBT] = wanted[KEY]
-        if self.outbox.removes:
-            wanted[INSTANCE] = wanted[KEY]
+        own = (DOUBT, REJECTIONS, AGAIN_AT, *((INSTANCE,) if self.outbox.removes else ()))
+        wanted |= dict.fromkeys(own, wanted[KEY])
         for column, sql_type in wanted.items():
             name = self.warehouse.quote(column)
             if have.get(column, sql_type) != sql_type:
@@ -140,10 +144,11 @@ class Confirmed:
             if have.get(column) != sql_type:
                 self.warehouse.rows(f"alter table {self.table} add column {name} {sql_type}")
 
-    def changes(self) -> str:
+    def changes(self, now: datetime | None = None) -> str:
         """SQL: outbox rows that are new, differ or are in doubt, with flags `changed_<column>`.
 
-        In a mirror all columns of a new row count as changed; everywhere, of one in doubt.
+        Rejected ones too, but those that are left alone at the moment `now`, if it is given. In a
+        mirror all columns of a new row count as changed; everywhere, of one in doubt or rejected.
         """
         quote = self.warehouse.quote
         flags = {
@@ -152,9 +157,12 @@ class Confirmed:
             if c not in UNSENT
         }
         is_new, is_doubtful = f"c.{KEY} is null", f"c.{DOUBT} is not null"
+        is_rejected = f"c.{AGAIN_AT} is not null"
+        is_due = f"c.{AGAIN_AT} <= '{_text(now)}'" if now else is_rejected
         differs = [f for c, f in flags.items() if c not in self.outbox.quiet]
-        reasons = [is_new, is_doubtful, *differs]
-        whole = f"{is_new} or {is_doubtful}" if self.outbox.is_mirror else is_doubtful
+        reasons = [is_new, is_doubtful, is_due, *differs]
+        whole = f"{is_doubtful} or {is_rejected}"
+        whole = f"{is_new} or {whole}" if self.outbox.is_mirror else whole
         flags = {c: f"({whole} or {flag})" for c, flag in flags.items()}
         named = ", ".join(f"{f} as {quote(f'changed_{c}')}" for c, f in flags.items())
         there = f" and c.{INSTANCE} is not null" if self.outbox.removes else ""
@@ -168,23 +176,30 @@ class Confirmed:
         """SQL: as `changes`, but the one row with the key that is bound to the `?`."""
         return f"select * from ({self.changes()}) as changed where {KEY} = ?"
 
-    def counts(self) -> tuple[int, int, int]:
-        """How many rows are new, changed, and vanished from the outbox."""
+    def counts(self, now: datetime) -> tuple[int, int, int]:
+        """How many rows to be sent are new and changed, and how many vanished from the outbox."""
         self.prepare()
-        new = f"(select 1 from {self.table} c where c.{KEY} = changed.{KEY})"
+        accepted = f"c.{KEY} = changed.{KEY} and c.{AGAIN_AT} is null"
+        new = f"(select 1 from {self.table} c where {accepted})"
         sql = f"select count(*), sum(case when not exists {new} then 1 else 0 end) from"
-        waiting, fresh = self.warehouse.rows(f"{sql} ({self.changes()}) as changed")[0]
+        waiting, fresh = self.warehouse.rows(f"{sql} ({self.changes(now)}) as changed")[0]
         gone = self.warehouse.rows(
             f"select count(*) from {self.table} c where not exists"
             f" (select 1 from {self.model} o where o.{KEY} = c.{KEY})"
         )
         return int(fresh or 0), int(waiting) - int(fresh or 0), int(gone[0][0])
 
-    def waiting(self) -> int:
-        """How many rows of the outbox differ from what the destination has confirmed."""
+    def waiting(self, now: datetime) -> int:
+        """How many rows of the outbox are to be sent."""
         self.prepare()
-        query = f"select count(*) from ({self.changes()}) as changed"
+        query = f"select count(*) from ({self.changes(now)}) as changed"
         return int(self.warehouse.rows(query)[0][0])
+
+    def has_rejected(self) -> bool:
+        """Whether a row of the outbox was rejected and has not been accepted since."""
+        there = f"select 1 from {self.model} o where o.{KEY} = c.{KEY}"
+        query = f"select 1 from {self.table} c where c.{AGAIN_AT} is not null and exists ({there})"
+        return bool(self.warehouse.rows(f"{query} limit 1"))
 
     def doubt(self, rows: pa.Table, instance: str | None, mark: str) -> None:
         """Note, before they are sent, that the other side may have these rows or not.
@@ -208,6 +223,21 @@ class Confirmed:
 
     def keep(self, rows: pa.Table, instance: str | None) -> None:
         """Note rows of the outbox as confirmed, beyond doubt."""
+        self.warehouse.merge(self.table, _with(rows, INSTANCE, instance), [KEY])
+
+    def reject(self, rows: pa.Table, instance: str | None, now: datetime) -> None:
+        """Note rows of the outbox as rejected: they are left alone for a while."""
+        before = dict(
+            self.warehouse.rows(
+                f"select {KEY}, {REJECTIONS} from {self.table}"
+                f" where {REJECTIONS} is not null and {self.warehouse.among(KEY)}",
+                [rows[KEY].to_pylist()],
+            )
+        )
+        times = [int(before.get(key, 0)) + 1 for key in rows[KEY].to_pylist()]
+        rows = rows.append_column(REJECTIONS, pa.array(map(str, times), pa.string()))
+        until = [_text(now + wait(n)) for n in times]
+        rows = rows.append_column(AGAIN_AT, pa.array(until, pa.string()))
         self.warehouse.merge(self.table, _with(rows, INSTANCE, instance), [KEY])
 
     def forget(self, keys: Sequence[str]) -> None:
@@ -239,6 +269,17 @@ class Confirmed:
 
     def _model_columns(self) -> dict[str, str]:
         return self.warehouse.columns(self.model) or {}
+
+
+def wait(rejections: int) -> timedelta:
+    """How long a row is left alone after so many rejections in a row."""
+    doublings = min(rejections - 1, 10)
+    return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)
+
+
+def _text(moment: datetime) -> str:
+    """A moment as text that sorts by time."""
+    return moment.isoformat(timespec="microseconds")
 
 
 def _with(rows: pa.Table, column: str, value: str | None) -> pa.Table:

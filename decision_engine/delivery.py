@@ -35,6 +35,7 @@ from decision_engine.fence import Fence
 from decision_engine.gate import Gate
 from decision_engine.intents import MESSAGES, approved, intents
 from decision_engine.outbox import OutboxSync
+from decision_engine.outbox_checks import require_built
 from decision_engine.reconcile import settle_unknowns
 from decision_engine.sync_runs import SyncRun, record
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
@@ -118,6 +119,7 @@ class Delivery:
         *,
         only: str = "",
         allowed: Collection[str] = (),
+        at_once: bool = False,
     ) -> OutboxSync:
         """One destination's profiles, ready to be brought up to date."""
         return OutboxSync(
@@ -130,6 +132,7 @@ class Delivery:
             self.fence(warehouse),
             only,
             allowed,
+            at_once,
         )
 
     def fence(self, warehouse: Warehouse) -> Fence:
@@ -178,7 +181,8 @@ class Delivery:
             for name in self.targets:
                 for outbox in outboxes_of(self.workspace, warehouse, name):
                     confirmed = Confirmed.of(self.workspace, warehouse, name, outbox)
-                    streams[f"{name} {outbox.title}"] = _only_extracted(confirmed.waiting())
+                    require_built(confirmed, name)
+                    streams[f"{name} {outbox.title}"] = _only_extracted(confirmed.waiting(now))
             due = [*self.journal.due(now), *self._due_once_added(warehouse, now, slots)]
             gate = Gate(self.workspace, warehouse, self.journal, [i["customer_id"] for i in due])
             skipped = sum(gate(intent, now) is not None for intent in due)

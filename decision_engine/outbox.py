@@ -30,9 +30,11 @@ from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
 from connectors.sync import sync_profiles
 from decision_engine.confirmed import (
+    AGAIN_AT,
     DOUBT,
     INSTANCE,
     KEY,
+    REJECTIONS,
     UNSENT,
     Confirmed,
     Outbox,
@@ -59,6 +61,7 @@ class OutboxSync:
 
     `totals` are by title, `runs` for the history. `stopped` says why it ended early; `refused`
     what is wrong with outboxes that were left alone, unless they are `allowed` ("braze.users").
+    `at_once` tries all rejected rows again, whenever that was.
     """
 
     workspace: Workspace
@@ -70,6 +73,7 @@ class OutboxSync:
     fence: Fence | None = None
     only: str = ""
     allowed: Collection[str] = ()
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         found = outboxes_of(self.workspace, self.warehouse, self.name)
@@ -86,25 +90,25 @@ class OutboxSync:
         mirrors = [o for o in self.outboxes if o.is_mirror]
         if mirrors:
             self.instance = self._greet({})
-        for outbox in self.outboxes:
-            if not self.stopped:
-                self._timed(outbox)
-        if mirrors:
-            self._complete(mirrors[0])
+        done = [outbox for outbox in self.outboxes if not self.stopped and self._timed(outbox)]
+        for outbox in done:
+            if _AS_OF in outbox.quiet:
+                self._complete(outbox)
 
-    def _timed(self, outbox: Outbox) -> None:
-        """One outbox, and the line of the history that tells of it."""
+    def _timed(self, outbox: Outbox) -> bool:
+        """One outbox, and the line of the history that tells of it; whether it was fit for it."""
         start = time.perf_counter()
         confirmed = Confirmed.of(self.workspace, self.warehouse, self.name, outbox)
         found = look(self.workspace, confirmed, self.name)
         title = f"{self.name}.{outbox.stream}"
-        if found.problems and (title not in self.allowed or found.is_hopeless):
-            self.refused.append(refusal(title, found))
-            reason = "; ".join(found.problems)
-        else:
+        is_fit = not found.problems or (title in self.allowed and not found.is_hopeless)
+        if is_fit:
             confirmed.prepare()
             self._sync(confirmed)
             reason = str(self.stopped) if self.stopped else ""
+        else:
+            self.refused.append(refusal(title, found))
+            reason = "; ".join(found.problems)
         self.runs.append(
             SyncRun.of(
                 (self.name, outbox.stream, Lane.PROFILE),
@@ -112,8 +116,10 @@ class OutboxSync:
                 time.perf_counter() - start,
                 {**self.totals[outbox.title], "in_outbox": found.rows},
                 reason,
+                has_rejected=is_fit and confirmed.has_rejected(),
             )
         )
+        return is_fit
 
     def _sync(self, confirmed: Confirmed) -> None:
         outbox = confirmed.outbox
@@ -122,7 +128,8 @@ class OutboxSync:
             confirmed.forget_others(instance)
         if outbox.removes:
             confirmed.mark_vanished()
-        for batch in self._batches(confirmed.changes()):
+        left_alone_at = None if self.at_once else self.now
+        for batch in self._batches(confirmed.changes(left_alone_at)):
             self._bring(confirmed, *split(batch), instance)
         if outbox.removes:
             for batch in self._batches(confirmed.vanished()):
@@ -165,7 +172,7 @@ class OutboxSync:
     def _removals(self, outbox: Outbox, rows: pa.Table) -> list[Record]:
         if outbox.is_mirror:
             return [self._mirrored(key, {"deleted": True}) for key in rows[KEY].to_pylist()]
-        rows = rows.drop_columns([INSTANCE, DOUBT])
+        rows = rows.drop_columns([INSTANCE, DOUBT, REJECTIONS, AGAIN_AT])
         gone = [record_of(r, [c for c in r if c not in UNSENT]) for r in rows.to_pylist()]
         return [Record(r.key, r.identity, {**r.fields, "deleted": True}) for r in gone]
 
@@ -179,11 +186,15 @@ class OutboxSync:
         for field in _FIELDS:
             self.totals[outbox.title][field] += getattr(sync.totals, field)
         self.stopped = self.stopped or sync.stopped
-        if outbox.is_mirror and any(r.http_status == OTHER_INSTANCE for r in receipts.values()):
+        if self._is_of_another(outbox, receipts):
             self.stopped = UnavailableError(
                 f"{self.name} was made anew while it was filled", "the next delivery fills it"
             )
         return receipts
+
+    def _is_of_another(self, outbox: Outbox, receipts: Mapping[str, Receipt]) -> bool:
+        """Whether a mirror was made anew since it was greeted."""
+        return outbox.is_mirror and any(r.http_status == OTHER_INSTANCE for r in receipts.values())
 
     def _keep(
         self,
@@ -195,22 +206,24 @@ class OutboxSync:
     ) -> None:
         """Receipts, and the rows that are now confirmed, in one transaction.
 
-        What has no receipt was never sent: the run was stopped before. What a mirror refused is
-        sent whole next time: perhaps it has less than we believe.
+        What has no receipt was never sent: the run was stopped before. Of what another store than
+        was meant refused we know nothing any more.
         """
         keys = rows[KEY].to_pylist()
         ends = [receipts[k].status if k in receipts else Status.SKIPPED for k in keys]
-        accepted = pa.array([end is Status.ACCEPTED for end in ends], pa.bool_())
-        surely_not = (Status.REJECTED, Status.SKIPPED)
-        refused = [k for k, r in receipts.items() if r.status is Status.REJECTED]
+        accepted, rejected = (
+            pa.array([end is status for end in ends], pa.bool_())
+            for status in (Status.ACCEPTED, Status.REJECTED)
+        )
+        unsent = [k for k, end in zip(keys, ends, strict=True) if end is Status.SKIPPED]
         with self.warehouse.transaction():
             self._check()
             confirmed.keep(rows.filter(accepted), instance)
-            confirmed.undoubt(
-                [k for k, end in zip(keys, ends, strict=True) if end in surely_not], mark
-            )
-            if confirmed.outbox.is_mirror and refused:
-                confirmed.forget(refused)
+            confirmed.undoubt(unsent, mark)
+            if self._is_of_another(confirmed.outbox, receipts):
+                confirmed.forget(rows[KEY].filter(rejected).to_pylist())
+            elif pc.any(rejected).as_py():
+                confirmed.reject(rows.filter(rejected), instance, self.now)
             self._append(confirmed.outbox, rows, receipts)
             failpoint.hit("outbox.keep.before_commit")
         failpoint.hit("outbox.keep.after_commit")

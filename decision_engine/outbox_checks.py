@@ -23,12 +23,13 @@ TIMES = 10
 class Look:
     """What was found: `rows` in the outbox, and a line for each problem.
 
-    `is_hopeless`: no permission makes it right.
+    `is_hopeless`: no permission makes it right. `is_built`: there is a table at all.
     """
 
     rows: int
     problems: tuple[str, ...] = ()
     is_hopeless: bool = False
+    is_built: bool = True
 
 
 class OutboxError(ConnectorError):
@@ -37,6 +38,8 @@ class OutboxError(ConnectorError):
 
 def look(workspace: Workspace, confirmed: Confirmed, name: str) -> Look:
     """Keys, types and number of rows of one outbox of the destination called `name`."""
+    if not confirmed.is_built():
+        return _not_built(confirmed)
     rows, keys, different = confirmed.warehouse.rows(
         f"select count(*), count({KEY}), count(distinct {KEY}) from {confirmed.model}"
     )[0]
@@ -44,6 +47,17 @@ def look(workspace: Workspace, confirmed: Confirmed, name: str) -> Look:
         return Look(rows, tuple(_key_problems(rows, keys, different)), is_hopeless=True)
     before = last_rows(workspace, confirmed.warehouse, name, confirmed.outbox.stream)
     return Look(rows, (*_type_problems(confirmed), *_count_problems(rows, before)))
+
+
+def require_built(confirmed: Confirmed, name: str) -> None:
+    """OutboxError when the outbox of the destination called `name` is not there."""
+    if not confirmed.is_built():
+        raise refusal(f"{name}.{confirmed.outbox.stream}", _not_built(confirmed))
+
+
+def _not_built(confirmed: Confirmed) -> Look:
+    problem = f"{confirmed.model} does not exist"
+    return Look(0, (problem,), is_hopeless=True, is_built=False)
 
 
 def _key_problems(rows: int, keys: int, different: int) -> list[str]:
@@ -72,9 +86,10 @@ def _count_problems(rows: int, before: int | None) -> list[str]:
 
 def refusal(title: str, found: Look) -> OutboxError:
     """What to tell who runs it."""
-    hint = (
-        "repair the model, then build and deliver again"
-        if found.is_hopeless
-        else f"nothing of it was sent; if it is right, run `nextmove deliver --allow {title}`"
-    )
+    if not found.is_built:
+        hint = "run `nextmove build`, then deliver again"
+    elif found.is_hopeless:
+        hint = "repair the model, then build and deliver again"
+    else:
+        hint = f"nothing of it was sent; if it is right, run `nextmove deliver --allow {title}`"
     return OutboxError(f"outbox {title}: {'; '.join(found.problems)}", hint)

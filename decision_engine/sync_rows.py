@@ -15,10 +15,10 @@ from connectors.base import Record, Request, Warehouse
 from connectors.calls import Line
 from connectors.errors import ConfigurationError, ConnectorError
 from decision_engine.confirmed import UNSENT, Confirmed, Outbox, outboxes_of
-from decision_engine.delivery import Delivery, open_delivery, require_real_clock
+from decision_engine.delivery import Delivery, open_delivery, require_real_clock, utc_now
 from decision_engine.errors import StepError
 from decision_engine.outbox import THERE, record_of, split
-from decision_engine.outbox_checks import look
+from decision_engine.outbox_checks import look, require_built
 from decision_engine.sync_runs import record
 from decision_engine.workspace import Workspace
 
@@ -54,15 +54,17 @@ def with_status(
 def plan(workspace: Workspace, warehouse: Warehouse) -> list[dict[str, Any]]:
     """What each outbox would send: its rows, how many are new, changed, vanished; problems."""
     return [
-        _planned(workspace, Confirmed.of(workspace, warehouse, name, outbox), name)
+        _planned(workspace, Confirmed.of(workspace, warehouse, name, outbox), name, utc_now())
         for name in workspace.project.destinations
         for outbox in outboxes_of(workspace, warehouse, name)
     ]
 
 
-def _planned(workspace: Workspace, confirmed: Confirmed, name: str) -> dict[str, Any]:
+def _planned(
+    workspace: Workspace, confirmed: Confirmed, name: str, now: datetime
+) -> dict[str, Any]:
     found = look(workspace, confirmed, name)
-    new, changed, vanished = (0, 0, 0) if found.problems else confirmed.counts()
+    new, changed, vanished = (0, 0, 0) if found.problems else confirmed.counts(now)
     return {
         "stream": f"{name}.{confirmed.outbox.stream}",
         "rows": found.rows,
@@ -93,9 +95,12 @@ def _one(
 
 
 def retry(workspace: Workspace, stream: str, now: datetime) -> dict[str, int]:
-    """Bring one outbox up to date; its totals. StepError when it could not go on."""
+    """Bring one outbox up to date, rejected rows at once; its totals.
+
+    StepError when it could not go on.
+    """
     with _one(workspace, stream, now) as (delivery, warehouse, name, outbox):
-        sync = delivery.sync(warehouse, name, now, only=outbox.stream)
+        sync = delivery.sync(warehouse, name, now, only=outbox.stream, at_once=True)
         sync.run()
         record(workspace, warehouse, sync.runs)
         problems = [*sync.refused, *([sync.stopped] if sync.stopped else [])]
@@ -114,6 +119,7 @@ def test(
     """
     with _one(workspace, stream, now) as (delivery, warehouse, name, outbox):
         confirmed = Confirmed.of(workspace, warehouse, name, outbox)
+        require_built(confirmed, name)
         confirmed.prepare()
         rows, row = _row(confirmed, key)
         line = Line(name, delivery.targets[name], delivery.limiter)

@@ -25,8 +25,8 @@ class SyncRun:
     """What one run did with one stream. `in_outbox` is None for messages.
 
     `run_id` says when it was made, so that of runs of one moment the last one is known. `state`
-    is ok; warning, when records were rejected or their fate is unknown; or stopped, when
-    the run could not go on. `reason` says why.
+    is ok; warning, when rows are rejected, in this run or since an earlier one, or their fate is
+    unknown; or stopped, when the run could not go on. `reason` says why.
     """
 
     run_id: str
@@ -54,10 +54,12 @@ class SyncRun:
         seconds: float,
         totals: Mapping[str, int],
         reason: str = "",
+        *,
+        has_rejected: bool = False,
     ) -> SyncRun:
         """From the totals of (destination, stream, lane)."""
         numbers = {name: totals.get(name, 0) for name in _NUMBERS}
-        doubtful = numbers["rejected"] or numbers["unknown"]
+        doubtful = numbers["rejected"] or numbers["unknown"] or has_rejected
         return cls(
             run_id=f"{time.time_ns():016x}{secrets.token_hex(4)}",
             destination=what[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 from connectors.base import Warehouse
 from connectors.warehouses.duckdb import DuckDB
 from connectors.warehouses.postgres import Postgres
-from decision_engine.confirmed import Confirmed, Outbox
+from decision_engine.confirmed import Confirmed, Outbox, wait
 from decision_engine.errors import StepError
 from decision_engine.fence import Fence
 from decision_engine.tables import FENCES
 from tests.postgres_server import SUPERUSER, PostgresServer, running_postgres
 
+NOW = datetime(2026, 3, 1, 12)
 COLUMNS = {"key": pa.string(), "tier": pa.string(), "step": pa.int32(), "as_of": pa.int64()}
 MODEL, TABLE = "nextmove.outbox_a__b", "nextmove_engine.confirmed_a__b"
 SCHEMA_OF = "nextmove_engine.runs"
@@ -71,7 +73,7 @@ def test_a_mirror_from_its_first_row_to_its_last(warehouse: Warehouse) -> None:
     confirmed = Confirmed(warehouse, mirror, MODEL, TABLE)
     set_outbox(warehouse, ("a", "gold", 1, 10), ("b", None, None, 10), ("c", "gold", 1, 10))
     warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
-    assert confirmed.waiting() == 3
+    assert confirmed.waiting(NOW) == 3
     confirmed.prepare()
     confirmed.prepare()
     # A new row is whole, its NULLs too.
@@ -82,7 +84,7 @@ def test_a_mirror_from_its_first_row_to_its_last(warehouse: Warehouse) -> None:
     # Time alone is no reason, but goes along with one.
     set_outbox(warehouse, ("a", "gold", 1, 11), ("b", "gold", None, 11), ("c", None, 1, 11))
     assert changed(confirmed) == {"b": {"tier", "as_of"}, "c": {"tier", "as_of"}}
-    assert confirmed.waiting() == 2
+    assert confirmed.waiting(NOW) == 2
     confirmed.forget(["b"])
     assert changed(confirmed)["b"] == {"tier", "step", "as_of"}
 
@@ -130,6 +132,31 @@ def test_a_row_is_judged_by_its_values_whatever_time_it_carries(warehouse: Wareh
         ("d", "gold", 1, 9),
     )  # fmt: skip
     assert set(changed(confirmed)) == {"a", "b", "d"}
+
+
+def test_a_rejected_row_waits_and_comes_whole(warehouse: Warehouse) -> None:
+    confirmed = Confirmed(warehouse, Outbox("b"), MODEL, TABLE)
+    warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
+    set_outbox(warehouse, ("a", "gold", 1, 10), ("b", "gold", 1, 10))
+    confirmed.prepare()
+    confirmed.keep(rows(("a", "silver", 1, 10)), None)
+    confirmed.reject(rows(("a", "gold", 1, 10), ("b", "gold", 1, 10)), None, NOW)
+    assert confirmed.has_rejected()
+    assert confirmed.waiting(NOW + timedelta(minutes=14)) == 0
+    assert confirmed.waiting(NOW + timedelta(minutes=15)) == 2
+    assert confirmed.counts(NOW + timedelta(minutes=15)) == (2, 0, 0)
+    whole = {"tier", "step", "as_of"}
+    assert changed(confirmed) == {"a": whole, "b": whole}, "at once, if asked"
+
+    confirmed.reject(rows(("b", "gold", 1, 10)), None, NOW)
+    confirmed.keep(rows(("a", "gold", 1, 10)), None)
+    assert confirmed.waiting(NOW + timedelta(minutes=29)) == 0
+    assert confirmed.waiting(NOW + timedelta(minutes=30)) == 1
+    set_outbox(warehouse, ("a", "gold", 1, 10), ("b", "gold", 2, 10))
+    assert confirmed.waiting(NOW) == 1
+    set_outbox(warehouse, ("a", "gold", 1, 10))
+    assert not confirmed.has_rejected(), "who has left the outbox is no trouble"
+    assert max(map(wait, range(1, 5_000))) == timedelta(days=1)
 
 
 def overtaken(warehouse: Warehouse, fence: Fence) -> None:

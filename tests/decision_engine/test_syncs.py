@@ -105,9 +105,10 @@ def deliver(
     workspace: Workspace, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr("connectors.deliver.LOOKAHEAD", 10)
-    minutes = iter(range(1_000))
+    clock = [NOW]
 
-    def run(*allowed: str) -> dict[str, Any]:
+    def run(*allowed: str, after: timedelta = timedelta(hours=1)) -> dict[str, Any]:
+        clock[0] += after
         with workspace.journal() as journal:
             targets = {
                 name: outside.target(name, KINDS[d.kind])
@@ -116,8 +117,7 @@ def deliver(
             delivery = Delivery(workspace, journal, targets)
             delivery.limiter = Limiter(sleep=lambda _: None)
             with workspace.warehouse() as warehouse:
-                now = NOW + timedelta(minutes=next(minutes))
-                return delivery.deliver_from(warehouse, now, allowed=allowed)
+                return delivery.deliver_from(warehouse, clock[0], allowed=allowed)
 
     return run
 
@@ -140,7 +140,8 @@ def rows(workspace: Workspace, sql: str) -> list[tuple[Any, ...]]:
 
 
 def confirmed(workspace: Workspace, name: str) -> set[str]:
-    return {key for (key,) in rows(workspace, f"select key from nextmove_engine.confirmed_{name}")}
+    table = f"nextmove_engine.confirmed_{name}"
+    return {key for (key,) in rows(workspace, f"select key from {table} where again_at is null")}
 
 
 def test_only_confirmed_rows_move_the_baseline(
@@ -159,6 +160,53 @@ def test_only_confirmed_rows_move_the_baseline(
     outside.sent()
     deliver()
     assert outside.sent() == []
+
+
+def test_a_rejected_row_is_left_alone_for_longer_and_longer_unless_it_changes(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    fill(workspace, USERS, *users(0, 1))
+    outside.bad = {"k1"}
+    deliver()
+    outside.sent()
+    for minutes, tries in ((14, []), (1, ["u1"]), (29, []), (1, ["u1"])):
+        deliver(after=timedelta(minutes=minutes))
+        assert outside.sent() == tries
+    assert len(outside.alerts) == 1, "while it waits it is not well either"
+
+    fill(workspace, USERS, *users(0), ("u1", "u1", "silver"))
+    deliver(after=timedelta(minutes=1))
+    assert outside.sent() == ["u1"], "what has changed is tried at once"
+    deliver(after=timedelta(minutes=1))
+    assert outside.sent() == []
+    outside.bad = set()
+    deliver(after=timedelta(days=1))
+    deliver()
+    assert outside.sent() == ["u1"]
+    assert confirmed(workspace, "braze__users") == {"u0", "u1"}
+    outside.bad = {"k1"}
+    fill(workspace, USERS, *users(0, 1))
+    deliver()
+    outside.sent()
+    deliver(after=timedelta(minutes=15))
+    assert outside.sent() == ["u1"], "once accepted, it begins anew"
+
+
+def test_an_outbox_that_is_not_there_stops_nothing_else(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    fill(workspace, USERS, *users(0))
+    fill(workspace, MEMBERS, ("7:u0", "u0", 7))
+    rows(workspace, f"drop table {workspace.model(USERS)}")
+    with pytest.raises(StepError) as stopped:
+        deliver("braze.users")
+    assert str(stopped.value) == (
+        f"outbox braze.users: {workspace.model(USERS)} does not exist"
+        " (run `nextmove build`, then deliver again)"
+    )
+    assert outside.sent() == ["7:u0"]
+    runs = rows(workspace, "select destination, stream, state from nextmove_engine.sync_runs")
+    assert {("braze", "users", "stopped"), ("lists", "list_members", "ok")} <= set(runs)
 
 
 def test_a_row_that_leaves_is_taken_away_or_stays_as_the_stream_can(

@@ -180,6 +180,8 @@ CONFIRMED = (
     "The rows of an outbox that its destination has confirmed, with the outbox's own columns."
     " Written and read by deliver: what differs from the outbox goes out next. `in_doubt`"
     " is not NULL while nobody knows what a call for the row has done: it is sent whole then."
+    " A row that was rejected is here as it was, with how often (`rejections`) and until when it"
+    " is left alone (`again_at`, UTC); both are NULL otherwise."
     " Where rows are taken away again there is also `instance`: which store has confirmed the row,"
     " NULL while its removal is on the way."
 )

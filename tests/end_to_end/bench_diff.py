@@ -102,7 +102,7 @@ def main() -> None:
             target = Target(DESTINATIONS["braze"], accept)
             sync = OutboxSync(workspace, warehouse, "braze", target, utc_now(), limiter)
             timed("whole sync", sync.run)
-            left = confirmed.waiting()
+            left = confirmed.waiting(utc_now())
     totals = sync.totals["profiles"]
     print(f"{arguments.rows:,} rows, {changed:,} changed, {totals['accepted']:,} brought over")
     assert (totals["accepted"], left) == (changed, 0)

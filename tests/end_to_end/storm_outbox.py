@@ -206,7 +206,7 @@ def sync(
     )
     name = target.destination.name
     fence = Fence.draw(warehouse, workspace.engine("fences"))
-    run = OutboxSync(workspace, warehouse, name, target, NOW, limiter, fence, stream)
+    run = OutboxSync(workspace, warehouse, name, target, NOW, limiter, fence, stream, at_once=True)
     run.run()
     (totals,) = run.totals.values()
     return totals
@@ -216,7 +216,7 @@ def audit(workspace: Workspace, warehouse: Warehouse, name: str, stream: str) ->
     """After a run that nothing disturbed, nothing waits and nothing is in doubt."""
     (outbox,) = [o for o in outboxes_of(workspace, warehouse, name) if o.stream == stream]
     confirmed = Confirmed.of(workspace, warehouse, name, outbox)
-    assert confirmed.waiting() == 0
+    assert confirmed.waiting(datetime.max) == 0
     doubtful = f"select count(*) from {confirmed.table} c join {confirmed.model} o using (key)"
     assert warehouse.rows(f"{doubtful} where c.{DOUBT} is not null") == [(0,)]
     if outbox.removes:
