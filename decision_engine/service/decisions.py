@@ -10,9 +10,6 @@ The API key goes into the Authorization header, as `Bearer <key>` or as the pass
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hmac
 import json
 import logging
 import re
@@ -36,6 +33,7 @@ from decision_engine.explain.told import Told
 from decision_engine.identifiers import clean_email, clean_id
 from decision_engine.record import CarriedOutBy
 from decision_engine.replay import completed
+from decision_engine.service.access import is_allowed
 from decision_engine.service.app import LogUnavailableError, Receiver, body_of
 from decision_engine.service.hot import HotPath, NotReadyError
 from decision_engine.workspace import Workspace
@@ -130,7 +128,7 @@ class Decisions:
     ) -> None:
         self._workspace = workspace
         self._hot = hot
-        self._api_key = api_key.encode()
+        self._api_key = api_key
         self._seconds = Histogram(
             "nextmove_decision_seconds",
             "From the request to its decision being durable.",
@@ -295,17 +293,8 @@ class Decisions:
     # ---- the key ----
 
     def _require_key(self, request: Request) -> None:
-        scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        given = _password(value) if scheme.lower() == "basic" else value.strip().encode()
-        if not hmac.compare_digest(given, self._api_key):
+        if not is_allowed(request.headers, self._api_key):
             raise RefusedError(401, "the API key is missing or wrong")
-
-
-def _password(value: str) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return b""
 
 
 async def _asked(request: Request) -> Ask:

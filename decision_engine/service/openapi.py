@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from decision_engine.service.decisions import Ask, Content, Move
+from decision_engine.service.stopping import Objection
 
 REFERENCE = "#/components/schemas/{name}"
 WHO = ("customer_id", "user_id", "anonymous_id", "email")
@@ -19,6 +20,7 @@ TEXTS = {
     "/v1/decide": "The best move for one person, now.",
     "/v1/content/{agent}": "What a message should say, asked for while it is rendered.",
     "/v1/decisions/{decision_id}": "A decision made here, with its reasons in words.",
+    "/v1/stop": "A person says that a decision is wrong: its message does not leave.",
     "/v1/hot_store": "Which store this is; filled by the delivery.",
     "/v1/hot_store/{table}": "Rows of profiles or policies; filled by the delivery.",
     "/v1/projects/{key}/settings": "Where a library is to send events, as Segment's CDN says it.",
@@ -45,11 +47,12 @@ def route(routes: Sequence[BaseRoute]) -> Route:
 def description(routes: Sequence[Route]) -> dict[str, Any]:
     """OpenAPI 3.1. Raises KeyError for a route that nobody has described."""
     schemas, components = msgspec.json.schema_components(
-        (Ask, Move, Content), ref_template=REFERENCE
+        (Ask, Move, Content, Objection), ref_template=REFERENCE
     )
-    ask, move, content = schemas
+    ask, move, content, objection = schemas
     details: dict[str, dict[str, Any]] = {
         "/v1/decide": {"requestBody": {"required": True, "content": _json(ask)}, "answer": move},
+        "/v1/stop": {"requestBody": {"required": True, "content": _json(objection)}},
         "/v1/content/{agent}": {
             "parameters": [_parameter(n) for n in (*WHO, "channel", "default")]
             + [_parameter(n, required=True) for n in ("message", "send")],

@@ -16,6 +16,7 @@ from decision_engine.service.decisions import DECISION_SECONDS, Decisions
 from decision_engine.service.hot import HotPath
 from decision_engine.service.ingest import Ingest
 from decision_engine.service.publish import Publishing
+from decision_engine.service.stopping import Stopping
 from decision_engine.service.store import HotStore
 from decision_engine.service.unsubscribing import Unsubscribing
 from decision_engine.service.webhooks import Webhooks
@@ -83,7 +84,8 @@ class Hot(Part):
         receiver.listen(self._hot.known.applied)
         decisions = Decisions(receiver, workspace, self._hot, api_key)
         publishing = Publishing(receiver, store, self._hot.known.people, api_key)
-        self._routes = [*decisions.routes(), *publishing.routes()]
+        stopping = Stopping(workspace, api_key)
+        self._routes = [*decisions.routes(), *stopping.routes(), *publishing.routes()]
 
     def routes(self) -> Sequence[BaseRoute]:
         """Deciding and publishing."""

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from decision_engine.service.access import is_bearer
+from decision_engine.service.access import is_allowed
 from decision_engine.service.app import Part, Receiver, body_of
 from decision_engine.service.people import People
 from decision_engine.service.store import HotStore
@@ -107,7 +107,7 @@ class Publishing(Part):
         return JSONResponse(answer)
 
     async def _body(self, request: Request) -> bytes:
-        if not is_bearer(request.headers, self._api_key):
+        if not is_allowed(request.headers, self._api_key):
             raise _AnswerError(401, "unauthorized")
         try:
             body = await body_of(request, MAX_BODY)

@@ -162,11 +162,13 @@ def test_outboxes(path: Place) -> None:
         "key": "ann@example.com",
         "email": "ann@example.com",
         "customer_id": ANN,
+        "nextmove_decision_id": "d2",
         "nextmove_action": "no_action",
         "nextmove_agent": "growth",
         "nextmove_reason": "This customer looked at prices in the last 7 days, and not writing"
         " was chosen for the goal growth.",
         "nextmove_next_step": "No message is planned.",
+        "nextmove_confidence": 0.5,
         "nextmove_decided_at": at(30, 6),
     }
 

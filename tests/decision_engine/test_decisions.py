@@ -200,3 +200,32 @@ def test_basic_authentication_for_esps(api: Api) -> None:
         timeout=10,
     )
     assert reply.status_code == 200
+
+
+def test_who_says_that_a_decision_is_wrong_stops_it(api: Api, workspace: Workspace) -> None:
+    made = api.decide(user_id="u1", agent="price_page", id="wrong-1").json()["decision_id"]
+    said = {"decision_id": made, "why": "they are\nabout to renew", "by": "rep@example.com"}
+    stopped = api.call("POST", "/v1/stop", json=said)
+    assert stopped.status_code == 200
+    assert api.call("POST", "/v1/stop", json={**said, "why": "again"}).json() == stopped.json()
+    override = workspace.overrides().decisions[made]
+    assert (override.kind, override.why) == ("stop", "they are about to renew")
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"decision_id": "3f2a9c"}, 400),
+        ({"why": " \n"}, 400),
+        ({"by": "a\u0000b"}, 400),
+        ({"agent": "price_page"}, 400),
+        ({"why": "x" * 20_000}, 413),
+    ],
+)
+def test_an_objection_that_is_written_wrongly_stops_nothing(
+    api: Api, workspace: Workspace, change: dict[str, str], status: int
+) -> None:
+    said = {"decision_id": "a" * 64, "why": "no", "by": "me"} | change
+    assert api.call("POST", "/v1/stop", json=said).status_code == status
+    assert api.call("POST", "/v1/stop", json=said, key="wrong").status_code == 401
+    assert not workspace.overrides().decisions.keys() & {"a" * 64, "3f2a9c"}

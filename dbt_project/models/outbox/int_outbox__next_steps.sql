@@ -29,6 +29,7 @@ select
     customers.external_id,
     customers.contact_id,
     customers.customer_id,
+    decisions.last_decision_id as nextmove_decision_id,
     decisions.last_action as nextmove_action,
     decisions.last_agent as nextmove_agent,
     'This customer ' || features.observation
@@ -40,6 +41,7 @@ select
         when decisions.last_action = 'no_action' then 'No message is planned.'
         else 'A message by ' || coalesce(decisions.last_channel, 'another channel') || ' was planned; mention it when you speak.'
     end as nextmove_next_step,
+    decisions.last_p_action as nextmove_confidence,
     decisions.last_decision_at as nextmove_decided_at
 from customers
 inner join features on customers.customer_id = features.customer_id

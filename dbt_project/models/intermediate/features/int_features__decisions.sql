@@ -1,6 +1,8 @@
 with ranked as (
     select
         customer_id,
+        decision_id as last_decision_id,
+        p_action as last_p_action,
         agent as last_agent,
         action as last_action,
         channel as last_channel,
@@ -40,6 +42,8 @@ sent as (
 
 select
     ranked.customer_id,
+    ranked.last_decision_id,
+    ranked.last_p_action,
     ranked.last_agent,
     ranked.last_action,
     ranked.last_channel,
