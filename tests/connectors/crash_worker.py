@@ -70,10 +70,11 @@ def work(job: dict[str, Any], works: Mapping[str, Work]) -> int:
     return 0
 
 
-def serve(works: Mapping[str, Work]) -> None:
-    """Jobs in, one JSON line each; "killed" or "done" out."""
+def serve(works: Mapping[str, Work], prepare: Work = lambda _: None) -> None:
+    """Jobs in, one JSON line each; "killed" or "done" out. `prepare` is done before forking."""
     for line in sys.stdin:
         job = json.loads(line)
+        prepare(job)
         child = os.fork()
         if child == 0:
             os._exit(work(job, works))

@@ -28,8 +28,8 @@ Storm = Callable[[int, int, Path], Counter[str]]
 PARTS: tuple[tuple[str, Storm, int, str], ...] = (
     ("messages, SIGKILL", storm_kills.kill_sends, 900, "kills"),
     ("rows, SIGKILL", storm_kills.kill_outboxes, 200, "kills"),
-    ("messages, simulated", storm_sends.storm, 5_300, "crashes"),
-    ("rows, simulated", storm_outbox.storm, 3_600, "crashes"),
+    ("messages, simulated", storm_sends.storm, 6_400, "crashes"),
+    ("rows, simulated", storm_outbox.storm, 2_500, "crashes"),
 )
 """What, how, how many of 10,000, and how they are counted."""
 

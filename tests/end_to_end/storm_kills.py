@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,21 @@ def sends(job: dict[str, Any]) -> None:
             raise RuntimeError(str(run.stopped))
 
 
+@cache
+def workspace_of(folder: str) -> Workspace:
+    """The project; opened once, before any child is."""
+    return Workspace.open(Path(folder))
+
+
+def prepare(job: dict[str, Any]) -> None:
+    """What all children need."""
+    if job["work"] == "outbox":
+        workspace_of(job["directory"])
+
+
 def outbox(job: dict[str, Any]) -> None:
     """Make the outbox what it is to be, and bring it over."""
-    workspace = Workspace.open(Path(job["directory"]))
+    workspace = workspace_of(job["directory"])
     name, stream = storm_outbox.KINDS[job["kind"]]
     destination = storm_outbox.destination_of(name, stream)
     rows = {key: (row[0], row[1]) for key, row in job["rows"].items()}
@@ -231,4 +245,5 @@ def _is_of(entry: Entry, stream: str) -> bool:
 
 
 if __name__ == "__main__":
-    crash_worker.serve({"sends": sends, "outbox": outbox})
+    import_module("pandas")  # DuckDB would import it in each child
+    crash_worker.serve({"sends": sends, "outbox": outbox}, prepare)
