@@ -30,7 +30,7 @@ from connectors.journal import Journal
 from connectors.journal_records import epoch, epoch_of
 from connectors.limits import Limiter
 
-IN_FLIGHT = 4
+IN_FLIGHT = 6
 ATTEMPTS = 3
 """Calls for one intent in one run, when each before surely did nothing."""
 LOOKAHEAD = 2_000

@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
+from connectors.deliver import IN_FLIGHT
 from connectors.failpoint import FAILPOINTS
 from connectors.journal import Journal
 from tests.connectors.storm_sends import OTHERS, storm
 
 ROOT = Path(__file__).parents[2]
 COUNT = 50
-IN_DOUBT = 16
-"""Messages that can be under way together: 4 requests of 4."""
+IN_DOUBT = 4 * IN_FLIGHT
+"""Messages that can be under way together, 4 in a request."""
 
 RECOVER = [name for name in FAILPOINTS if name.startswith("journal.recover")]
 COMPACT = [name for name in FAILPOINTS if name.startswith("journal.compact")]
