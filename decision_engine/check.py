@@ -6,25 +6,29 @@ import os
 from pathlib import Path
 from typing import Any
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, ConnectorError
 from decision_engine.build import missing_sources
 from decision_engine.epochs import FEATURES
 from decision_engine.load import load_project
+from decision_engine.service.definitions import profile_types
 from decision_engine.workspace import Workspace
 
 
 def check(folder: Path) -> dict[str, Any]:
     """Read everything, change nothing; what was found.
 
-    ConfigurationError with one line per problem: in the files, against the raw tables, and,
-    once the profiles are built, against their columns.
+    ConfigurationError with one line per problem: in the files, against the columns that profiles
+    have (or shall have, before they are built), and against the raw tables.
     """
     workspace = Workspace.open(folder)
-    with workspace.warehouse_to_read() as warehouse:
-        columns = warehouse.columns(workspace.model(FEATURES))
-        problems = missing_sources(workspace, warehouse)
-    if columns is not None:
-        load_project(folder, columns)
+    try:
+        with workspace.warehouse_to_read() as warehouse:
+            columns = warehouse.columns(workspace.model(FEATURES))
+            problems = missing_sources(workspace, warehouse)
+    except ConnectorError:
+        load_project(folder, profile_types())  # what is wrong in the files can be mended now
+        raise
+    load_project(folder, columns or profile_types())
     if problems:
         raise ConfigurationError("\n".join(problems))
     return {

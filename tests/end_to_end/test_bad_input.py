@@ -195,3 +195,14 @@ def test_the_stop_file_stops(project: Path) -> None:
         counts = journal.counts()
     assert counts["accepted"] == counts["unknown"] == 0
     assert counts["skipped"] > 0
+
+
+def test_a_rule_is_checked_before_there_is_a_warehouse(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert nextmove("init", str(folder)).exit_code == 0
+    agent = folder / "agents" / "win_back.yml"
+    agent.write_text(agent.read_text().replace("days_since_last_order", "days_since_last_oder"))
+    result = nextmove("check", "--project", str(folder))
+    assert result.exit_code == 2
+    assert "agents/win_back.yml:6: audience" in result.stderr
+    assert "did you mean 'days_since_last_order'?" in result.stderr
