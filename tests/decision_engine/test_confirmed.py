@@ -118,6 +118,36 @@ def test_a_vendor_gets_what_changed_and_loses_nobody(warehouse: Warehouse) -> No
     assert changed(confirmed) == {"a": {"tier"}}
 
 
+def test_a_row_in_doubt_is_sent_whole_until_its_sending_surely_had_no_effect(
+    warehouse: Warehouse,
+) -> None:
+    confirmed = Confirmed(warehouse, Outbox("b", deletes=True), MODEL, TABLE)
+    warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
+    old, new = ("a", "gold", 1, 10), ("b", "gold", 1, 10)
+    set_outbox(warehouse, old)
+    confirmed.prepare()
+    confirmed.keep(rows(old), "there")
+    set_outbox(warehouse, old, new)
+    assert set(changed(confirmed)) == {"b"}
+
+    confirmed.doubt(rows(old, new), "there", "first")
+    confirmed.doubt(rows(old), "there", "second")
+    assert changed(confirmed) == {key: {"tier", "step", "as_of"} for key in "ab"}
+    confirmed.undoubt(["a", "b"], "second")
+    assert set(changed(confirmed)) == {"a", "b"}, "that says nothing of the first one"
+    set_outbox(warehouse, old)
+    assert vanished(confirmed) == ["b"], "it may be there"
+
+    set_outbox(warehouse, old, new)
+    confirmed.undoubt(["a", "b"], "first")
+    assert set(changed(confirmed)) == {"b"}
+    set_outbox(warehouse, old)
+    assert vanished(confirmed) == []
+    confirmed.doubt(rows(old), "there", "third")
+    confirmed.keep(rows(old), "there")
+    assert changed(confirmed) == {}
+
+
 def test_a_row_is_judged_by_its_values_whatever_time_it_carries(warehouse: Warehouse) -> None:
     """No cursor: a time in the future, or the same one twice, holds nothing back."""
     confirmed = Confirmed(warehouse, Outbox("b", quiet=("as_of",)), MODEL, TABLE)
