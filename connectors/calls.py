@@ -39,7 +39,7 @@ Post = Callable[[Request], Reply]
 FAILURES_IN_A_ROW = 5
 REST_SECONDS = 30.0
 """How long a vendor is left alone that answered before and now fails again and again."""
-OUTAGE_SECONDS = 600.0
+OUTAGE_SECONDS = 360.0
 """How long a run of the profile lane waits for such a vendor."""
 PATIENCE_SECONDS = 120.0
 """A run that must wait longer than this for a rate limit leaves the rest to the next run; one
