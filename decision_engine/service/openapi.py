@@ -84,7 +84,10 @@ def _operation(found: Route, answer: Any) -> dict[str, Any]:
     is_open = found.path in OPEN
     return {
         "summary": TEXTS[found.path] if found.path in TEXTS else _tracking(found.path),
-        "responses": {"200": {"description": "Done.", "content": _json(answer)}},
+        "responses": {
+            "200": {"description": "Done.", "content": _json(answer)},
+            "default": {"description": "Not done; `error` or `message` says why and what to do."},
+        },
         **({} if is_open else {"security": [{"key": []}, {"basic": []}]}),
     }
 
