@@ -23,6 +23,7 @@ from decision_engine.explain.case import Case
 from decision_engine.explain.explanation import Counterfactual, Explanation, Replay, explanation
 from decision_engine.explain.readers import Reader, text_for
 from decision_engine.explain.told import Told
+from decision_engine.features import ALL_TRUSTED
 from decision_engine.overrides import Override, Overrides
 from decision_engine.replay import Records, completed, record_of, replay, with_posterior
 from decision_engine.state import PolicyState
@@ -89,7 +90,8 @@ def _counterfactuals(
     if case.state is None or types is None or name not in then.agents:
         return []
     decreed = Overrides(tuple(msgspec.convert(case.plan["overrides"], list[Override]))).of(name)
-    agent = in_epoch(then, name, case.state, decreed)
+    failed = case.agent.get("distrusted", ALL_TRUSTED)
+    agent = in_epoch(then, name, case.state, decreed, distrusted=failed)
     if case.agent.get("costs") is not None:
         agent = replace(agent, costs=np.array(case.agent["costs"]))
     return counterfactuals(case, agent, epoch, then.project, types)

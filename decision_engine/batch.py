@@ -19,11 +19,19 @@ from decision_engine.budgets import lots, worth_it
 from decision_engine.build import Progress
 from decision_engine.config import Project
 from decision_engine.cross_check import TREATMENT
+from decision_engine.data_checks import distrusted
 from decision_engine.decide import Candidates, arbitrate, decide, gains, values
 from decision_engine.decrees import with_lists
 from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
 from decision_engine.errors import StepError
-from decision_engine.features import all_needed_columns, design
+from decision_engine.features import (
+    ALL_TRUSTED,
+    DROPPED,
+    HELD,
+    all_needed_columns,
+    design,
+    text_of,
+)
 from decision_engine.guardrails import judge
 from decision_engine.load import load_project
 from decision_engine.overrides import pinned
@@ -34,6 +42,7 @@ from decision_engine.scene import Scene
 from decision_engine.send_times import SendTimes
 from decision_engine.types import (
     Bools,
+    Column,
     Contexts,
     Decisions,
     Epoch,
@@ -62,8 +71,11 @@ def decide_all(
         epoch, status, _ = begun = epochs.begin(workspace, warehouse, as_of)
         if status == "done":
             return totals_of(workspace, warehouse, epoch)
-        agents = epochs.freeze(workspace, warehouse, begun)
         require_columns(workspace, warehouse)
+        failed = ALL_TRUSTED
+        if begun.is_new:
+            failed = distrusted(workspace, warehouse, epoch, write=not dry_run)
+        agents = epochs.freeze(workspace, warehouse, begun, failed)
         if status == "new":
             require_audiences(workspace, warehouse, agents)
         if begun.is_new:
@@ -253,7 +265,15 @@ def possible(
     config, catalog = agent.config, agent.plan.catalog
     scene = Scene(contexts, catalog, project, epoch, channel, config, agent.overrides)
     x = design(contexts, config.context)
+    if len(agent.dropped_features):
+        x[:, agent.dropped_features] = agent.state.theta.feature_mean[agent.dropped_features]
     reasons = judge(scene)
+    if agent.held_by:
+        reasons[:, catalog.on[None]] = np.where(
+            reasons[:, catalog.on[None]] == Reason.ELIGIBLE,
+            Reason.BAD_DATA,
+            reasons[:, catalog.on[None]],
+        )
     if agent.costs is not None:
         gained = gains(agent.plan, config.policy, x)
         reasons = worth_it(reasons, gained, agent.costs, lots(project.salt, contexts.customer_ids))
@@ -309,8 +329,19 @@ def candidates_of(
         facts={
             **{c: contexts.columns[c] for c in agent.fact_columns},
             **waived_facts(project, contexts.customer_ids),
+            **_distrust_facts(agent, len(contexts)),
         },
     )
+
+
+def _distrust_facts(agent: AgentInEpoch, n: int) -> dict[str, Column]:
+    """What goes into the record of n decisions when a column failed a check."""
+    named = {DROPPED: agent.dropped, HELD: agent.held_by}
+    return {
+        fact: Column(np.full(n, text_of(failed), dtype=object), np.ones(n, dtype=bool))
+        for fact, failed in named.items()
+        if failed
+    }
 
 
 def insert(workspace: Workspace, warehouse: Warehouse, table: pa.Table, *, is_first: bool) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,17 +24,23 @@ from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
 
+PROFILES = "dim_customer_features"
+
 Progress = Callable[[str], None]
 """Called with one short line for each piece of work that has ended."""
 
 
 @dataclass(frozen=True)
 class BuildTotals:
-    """What one dbt invocation did."""
+    """What one dbt invocation did.
+
+    `failed_columns` are the columns of profiles on which a test warned, with the test's name.
+    """
 
     models: int
     tests: int
     warnings: tuple[str, ...]
+    failed_columns: Mapping[str, str]
 
 
 def package_folder() -> Path:
@@ -213,12 +219,26 @@ def without_values(cause: str) -> str:
 
 def _totals(result: Any) -> BuildTotals:
     kinds = [str(r.node.resource_type) for r in result.results]
-    warned = tuple(r.node.name for r in result.results if str(r.status) == "warn")
+    warned = [r.node for r in result.results if str(r.status) == "warn"]
     return BuildTotals(
         models=kinds.count("model"),
         tests=kinds.count("test") + kinds.count("unit_test"),
-        warnings=warned,
+        warnings=tuple(node.name for node in warned),
+        failed_columns={
+            column: f"dbt test {node.name}" for node in warned for column in _columns_of(node)
+        },
     )
+
+
+def _columns_of(node: Any) -> Iterator[str]:
+    """The columns of profiles that a test is about.
+
+    A test of such a column is about it; any test may name them itself, under `meta`.
+    """
+    named = node.config.meta.get("nextmove_columns", [])
+    yield from map(str, named)
+    if node.column_name and str(node.attached_node).endswith(f".{PROFILES}"):
+        yield str(node.column_name)
 
 
 @contextmanager

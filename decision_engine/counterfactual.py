@@ -190,7 +190,8 @@ class _Again:
         lowest = 0.0 if start >= 0 else -np.inf
         scale, feature = self._scale(column), self._feature(column)
         if scale is None or feature is None:
-            return lowest, 2 * abs(start) + 10
+            reach = 2 * abs(start) + 10
+            return max(lowest, -reach), reach
         if feature.transform == "log1p":
             return max(lowest, -abs(start)), float(np.expm1(np.log1p(abs(start)) + REACH * scale))
         return max(lowest, start - REACH * scale), start + REACH * scale

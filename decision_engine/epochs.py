@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,7 +21,14 @@ from decision_engine.budgets import NO_PRICES, Prices, costs
 from decision_engine.config import Agent, Group, Policy, hours
 from decision_engine.decide import AgentPlan
 from decision_engine.errors import StepError
-from decision_engine.features import feature_names
+from decision_engine.features import (
+    ALL_TRUSTED,
+    Distrusted,
+    feature_names,
+    needed_columns,
+    ruling_columns,
+    source_of,
+)
 from decision_engine.guardrails import MAX_PROFILE_AGE, columns_of
 from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.policies import (
@@ -54,6 +61,10 @@ class AgentInEpoch:
     overrides: Overrides = NO_OVERRIDES
     costs: Floats | None = None
     """What each action (k,) uses up of limits is worth; None when all prices are 0."""
+    distrusted: Distrusted = field(default_factory=dict)
+    """The columns it reads that failed a check."""
+    ruling: frozenset[str] = frozenset()
+    """The columns that settle what it may do."""
 
     @property
     def name(self) -> str:
@@ -69,6 +80,22 @@ class AgentInEpoch:
     def floors(self) -> Mapping[str, float]:
         """The floor of each group's policy."""
         return {group: floor_of(policy) for group, policy in self.plan.policies.items()}
+
+    @cached_property
+    def held_by(self) -> Distrusted:
+        """Columns not to trust that settle what it may do: with any of them, it does nothing."""
+        return {c: why for c, why in self.distrusted.items() if c in self.ruling}
+
+    @cached_property
+    def dropped(self) -> Distrusted:
+        """Columns not to trust that it only learns by: they are taken to be as usual."""
+        return {c: why for c, why in self.distrusted.items() if c not in self.ruling}
+
+    @cached_property
+    def dropped_features(self) -> Ints:
+        """The places of their features in the basis."""
+        names = feature_names(self.config.context)
+        return np.array([i for i, n in enumerate(names) if source_of(n) in self.dropped], int)
 
     def group_of(self, customer_ids: Any) -> Ints:
         """The index of each customer's group, (n,)."""
@@ -166,14 +193,20 @@ def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
     return str(builds[0][0])
 
 
-def freeze(workspace: Workspace, warehouse: Warehouse, begun: Begun) -> list[AgentInEpoch]:
-    """The daily agents with the states they use in this epoch, in the order of their names."""
+def freeze(
+    workspace: Workspace, warehouse: Warehouse, begun: Begun, distrusted: Distrusted = ALL_TRUSTED
+) -> list[AgentInEpoch]:
+    """The daily agents with the states they use in this epoch, in the order of their names.
+
+    An epoch that goes on has its own `distrusted`.
+    """
     plan = {"agents": {}} if begun.is_new else _plan(workspace, warehouse, begun.epoch)
     found = []
     for name in daily_agents(workspace):
         then = plan["agents"].get(name, {})
         state = read_state(workspace, warehouse, name, then.get("policy_version"))
-        agent = in_epoch(workspace, name, state, begun.overrides)
+        failed = then.get("distrusted", ALL_TRUSTED) if then else distrusted
+        agent = in_epoch(workspace, name, state, begun.overrides, distrusted=failed)
         costs = then.get("costs")
         found.append(agent if costs is None else replace(agent, costs=np.array(costs)))
     return found
@@ -204,6 +237,7 @@ def in_epoch(
     state: PolicyState | None,
     overrides: Overrides = NO_OVERRIDES,
     prices: Prices = NO_PRICES,
+    distrusted: Distrusted = ALL_TRUSTED,
 ) -> AgentInEpoch:
     """One agent with a learned state; from its prior when there is none that fits."""
     agent, catalog = workspace.agents[name], workspace.catalog(name)
@@ -227,6 +261,12 @@ def in_epoch(
         ),
         overrides=mine,
         costs=_costs(workspace, catalog, prices),
+        distrusted={
+            c: distrusted[c]
+            for c in (needed_columns(agent, catalog, workspace.project) if distrusted else ())
+            if c in distrusted
+        },
+        ruling=frozenset(ruling_columns(agent, catalog, workspace.project) | mine.columns),
     )
 
 
@@ -393,6 +433,7 @@ def _agent_plan(agent: AgentInEpoch) -> dict[str, Any]:
         },
         "groups": [{"name": g.name, "share": g.share} for g in agent.groups],
         "costs": None if agent.costs is None else agent.costs.tolist(),
+        "distrusted": dict(agent.distrusted),
         "audience": agent.config.audience,
         "time_to_live_hours": hours(agent.config.time_to_live),
     }

@@ -6,9 +6,10 @@ scaling belong to the policy's frozen transform, fitted by `learn`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,19 @@ from decision_engine.errors import MissingColumnError
 from decision_engine.guardrails import columns_of
 from decision_engine.rules import parsed
 from decision_engine.types import Bools, Catalog, Column, Contexts, Floats, Ints
+
+Distrusted = Mapping[str, str]
+"""Columns of profiles that failed a check, with what failed in words (`data_checks`)."""
+ALL_TRUSTED: Distrusted = MappingProxyType({})
+
+DROPPED, HELD = "data_dropped", "data_held"
+"""The facts in a decision's record that name what failed: what the agent went on without, and
+what made it hold."""
+
+
+def text_of(failed: Distrusted) -> str:
+    """The columns and what failed, as the record has them."""
+    return "; ".join(f"{name}: {why}" for name, why in sorted(failed.items()))
 
 
 def feature_names(context: Sequence[ContextFeature]) -> tuple[str, ...]:
@@ -107,10 +121,15 @@ _basis = lru_cache(maxsize=256)(_Basis)
 
 def needed_columns(agent: Agent, catalog: Catalog, project: Project) -> tuple[str, ...]:
     """Columns of dim_customer_features that deciding for this agent reads, sorted."""
+    of_context = {feature.column for feature in agent.context}
+    return tuple(sorted(of_context | ruling_columns(agent, catalog, project)))
+
+
+def ruling_columns(agent: Agent, catalog: Catalog, project: Project) -> set[str]:
+    """Those by which it is settled for whom the agent may do what."""
     rules = [agent.audience, *(t.when for t in agent.triggers if t.when)]
     of_rules = {column for text in rules for column in parsed(text).columns}
-    of_context = {feature.column for feature in agent.context}
-    return tuple(sorted(of_rules | of_context | columns_of(catalog, project, agent)))
+    return of_rules | columns_of(catalog, project, agent)
 
 
 def all_needed_columns(

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from connectors.journal import Journal
 from decision_engine.batch import decide_all
-from decision_engine.build import Progress, build
+from decision_engine.build import BuildTotals, Progress, build
+from decision_engine.data_checks import check
 from decision_engine.delivery import (
     Delivery,
     clock_from,
@@ -27,6 +28,7 @@ from decision_engine.delivery import (
     require_real_clock,
 )
 from decision_engine.epochs import FEATURES
+from decision_engine.features import Distrusted
 from decision_engine.inbound import load_log
 from decision_engine.intents import undispatched
 from decision_engine.tables import RUNS
@@ -129,7 +131,19 @@ def build_step(
         select=QUICK if quick and not is_first else None,
         progress=progress,
     )
-    return {**loaded, "models": totals.models, "tests": totals.tests}
+    failed = look_at_data(workspace, as_of, totals)
+    return {
+        **loaded,
+        "models": totals.models,
+        "tests": totals.tests,
+        "distrusted": dict(failed),
+    }
+
+
+def look_at_data(workspace: Workspace, as_of: datetime, totals: BuildTotals) -> Distrusted:
+    """Which columns of the profiles just built are not to be trusted, and why."""
+    with workspace.warehouse() as warehouse:
+        return check(workspace, warehouse, as_of, totals.failed_columns)
 
 
 def dispatch_step(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from decision_engine.command import (
     AS_OF,
@@ -57,25 +58,29 @@ def build(folder: Path, as_of: datetime, select: str | None, as_json: bool) -> N
     Example:  nextmove build --select dim_customer_features
     """
     from decision_engine.build import build as run_build
-    from decision_engine.loop import take_in
+    from decision_engine.loop import look_at_data, take_in
 
     with reported_errors(), progress_line(as_json, "building") as progress:
         workspace = open_workspace(folder)
         loaded = take_in(workspace)
         totals = run_build(workspace, as_of, select=select, progress=progress)
+        failed = look_at_data(workspace, as_of, totals) if select is None else {}
         result = {
             **loaded,
             "models": totals.models,
             "tests": totals.tests,
             "warnings": list(totals.warnings),
+            "distrusted": dict(failed),
         }
     emit(result, as_json, render_built)
 
 
 def render_built(result: dict[str, Any]) -> Group:
-    """The counts, and a line for each warning of dbt."""
-    counts = {name: value for name, value in result.items() if name != "warnings"}
-    return Group(totals_table("build", counts), *(f"warning: {w}" for w in result["warnings"]))
+    """The counts, a line for each warning of dbt and for each column not to be trusted."""
+    counts = {n: value for n, value in result.items() if n not in ("warnings", "distrusted")}
+    bad = [f"not to be trusted: {name} ({why})" for name, why in result["distrusted"].items()]
+    warnings = [f"warning: {name}" for name in result["warnings"]]
+    return Group(totals_table("build", counts), *map(Text, [*warnings, *bad]))
 
 
 @click.command()

@@ -172,6 +172,17 @@ SYNC_RUNS = pa.schema(
         "reason": _TEXT,
     }
 )
+DATA_CHECKS = pa.schema(
+    {
+        "profile_build": _TEXT,
+        "as_of": _TIME,
+        "column_name": _TEXT,
+        "unknown_share": _FLOAT,
+        "low": _FLOAT,
+        "high": _FLOAT,
+        "failed": _TEXT,
+    }
+)
 CONFIGURATIONS = pa.schema({"config_digest": _TEXT, "since": _TIME, "content": _TEXT})
 OVERRIDES = pa.schema(
     {
@@ -208,6 +219,7 @@ RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT}
 ENGINE_TABLES: dict[str, pa.Schema] = {
     "agent_outcomes": AGENT_OUTCOMES,
     "configurations": CONFIGURATIONS,
+    "data_checks": DATA_CHECKS,
     "epochs": EPOCHS,
     "decisions": DECISIONS,
     "receipts": RECEIPTS,
@@ -227,6 +239,7 @@ ENGINE_TABLES: dict[str, pa.Schema] = {
 
 ENGINE_KEYS: dict[str, tuple[str, ...]] = {
     "configurations": ("config_digest",),
+    "data_checks": ("profile_build", "column_name"),
     "epochs": ("epoch_id",),
     "decisions": ("decision_id",),
     "inbound_events": ("vendor", "event_id"),

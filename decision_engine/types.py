@@ -59,6 +59,7 @@ class Reason(IntEnum):
     SMALL_LIST = 19
     PINNED = 20
     BUDGET = 21
+    BAD_DATA = 22
 
 
 class Column(NamedTuple):

@@ -17,13 +17,15 @@ from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from connectors.journal import Journal
 from connectors.warehouses import open_warehouse
+from decision_engine.budgets import NO_PRICES, Prices
 from decision_engine.catalog import catalog_of
 from decision_engine.config import Agent, Creative, DuckDBWarehouse, Project, Service
+from decision_engine.features import ALL_TRUSTED, Distrusted
 from decision_engine.home import require_home
 from decision_engine.load import config_digest, load_project
 from decision_engine.override_log import OverrideLog
 from decision_engine.overrides import Overrides
-from decision_engine.price_file import PriceFile
+from decision_engine.posted import Posted
 from decision_engine.tables import ENGINE_KEYS, ENGINE_TABLES
 from decision_engine.types import Catalog
 
@@ -150,9 +152,14 @@ class Workspace:
         return _override_log(self.state_folder / "overrides")
 
     @property
-    def prices(self) -> PriceFile:
+    def prices(self) -> Posted[Prices]:
         """The prices of limits that the last batch has set."""
-        return _price_file(self.state_folder / "prices.json")
+        return _prices(self.state_folder / "prices.json")
+
+    @property
+    def distrusted(self) -> Posted[Distrusted]:
+        """The columns of profiles that failed a check when they were last looked at."""
+        return _distrusted(self.state_folder / "distrusted.json")
 
     def api_key(self, destination: str) -> str:
         """The key of a destination, from its environment variable."""
@@ -204,8 +211,13 @@ def _override_log(folder: Path) -> OverrideLog:
 
 
 @lru_cache(maxsize=64)
-def _price_file(file: Path) -> PriceFile:
-    return PriceFile(file)
+def _prices(file: Path) -> Posted[Prices]:
+    return Posted(file, dict[str, float], NO_PRICES)
+
+
+@lru_cache(maxsize=64)
+def _distrusted(file: Path) -> Posted[Distrusted]:
+    return Posted(file, dict[str, str], ALL_TRUSTED)
 
 
 def _with_address(settings: dict[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from decision_engine.explain.case import USUAL, Case
 from decision_engine.explain.reasons import because
-from decision_engine.explain.told import Told, deliveries, group, waived, when
+from decision_engine.explain.told import Told, deliveries, dropped, group, waived, when
 from decision_engine.explain.words import moment, number
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.types import Reason
@@ -40,6 +40,7 @@ def auditor(told: Told) -> Iterator[str]:
     yield from _verified(told)
     for override in case.plan.get("overrides", ()):
         yield f"Override in force: {override['kind']} by {override['by']}: {override['why']}."
+    yield from dropped(case)
     yield from waived(case)
     yield f"When: {when(case)}"
     yield from deliveries(told)

@@ -120,6 +120,12 @@ class Case:
         return [(c, v) for c, v in self.strongest() if abs(v) >= least]
 
     @cached_property
+    def dropped(self) -> set[str]:
+        """The columns of the context that failed a check: all customers were as usual in them."""
+        names = {source_of(name) for name in self.agent["features"]}
+        return names & set(self.agent.get("distrusted", ()))
+
+    @cached_property
     def values(self) -> dict[str, Any]:
         """The columns of the context as they were before they became numbers.
 
@@ -135,13 +141,14 @@ class Case:
                 found[source_of(name)] = copysign(expm1(abs(value)), value)
             else:
                 found[column] = value
-        return found
+        return {c: None if c in self.dropped else v for c, v in found.items()}
 
     def seen(self) -> dict[str, str]:
         """The same in words; what is zero comes last."""
         shown = {
             words(c): (str(v or "other or unknown") if not isinstance(v, float) else number(v))
             for c, v in self.values.items()
+            if c not in self.dropped
         }
         return dict(sorted(shown.items(), key=lambda item: item[1] == "0"))
 

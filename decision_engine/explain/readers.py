@@ -15,6 +15,7 @@ from decision_engine.explain.reasons import REASON_TEXT, TO_CUSTOMER, because, b
 from decision_engine.explain.told import (
     Told,
     deliveries,
+    dropped,
     fact,
     group,
     had,
@@ -25,6 +26,7 @@ from decision_engine.explain.told import (
     why,
 )
 from decision_engine.explain.words import listed, moment, percent, reward, utc, value_of, words
+from decision_engine.features import DROPPED, HELD
 from decision_engine.types import NO_ACTION, Reason
 from decision_engine.waivers import FACT
 
@@ -52,6 +54,7 @@ def _marketer(told: Told) -> Iterator[str]:
     yield _possible(case)
     for reason, what in ruled_out(case):
         yield f"Ruled out: {what}, because {because(case, reason)}."
+    yield from dropped(case)
     yield from waived(case)
     yield f"Why this one: {' '.join(why(case))}"
     yield from _difference(case)
@@ -103,6 +106,7 @@ def _rep(told: Told) -> Iterator[str]:
     yield f"Why: {_plainly(case)}"
     for reason in blocked(case):
         yield f"Not now: {_channels(case, reason)}, because {REASON_TEXT[reason]}."
+    yield from dropped(case)
     yield f"When: {when(case)}"
     yield from deliveries(told)
     yield from list(otherwise(told))[:1]
@@ -137,6 +141,7 @@ def _customer(told: Told) -> Iterator[str]:
     yield f"  {case.move(case.chosen)}"
     yield "What it knew of you:"
     yield from (f"  {name}: {value}" for name, value in case.seen().items())
+    yield from dropped(case)
     yield f"What its rules looked at besides: {listed(_rules_saw(case))}."
     yield from _weighed(case)
     yield from _not_for_you(case)
@@ -156,7 +161,7 @@ def _customer(told: Told) -> Iterator[str]:
 
 def _rules_saw(case: Case) -> Iterator[str]:
     facts = sorted(case.record["facts"].items())
-    own = {*case.values, "as_of", FACT}
+    own = {*case.values, "as_of", FACT, DROPPED, HELD}
     yield from (f"{words(name)} {value_of(v)}" for name, v in facts if name not in own)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from decision_engine.explain.case import Case
 from decision_engine.explain.words import few, listed, words
+from decision_engine.features import HELD
 from decision_engine.guardrails import GUARDRAILS
 from decision_engine.overrides import KINDS as OVERRIDE_KINDS
 from decision_engine.types import Reason
@@ -28,6 +29,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.EXCLUDED: "a person has excluded this segment",
     Reason.PAUSED: "a person has paused the agent",
     Reason.FROZEN: "a person has frozen it",
+    Reason.BAD_DATA: "data that the agent goes by failed a check",
     Reason.BUDGET: "it is not expected to be worth what it uses up of a limit",
     Reason.SMALL_LIST: "the customer is on a small list, which follows its own rule",
     Reason.PINNED: "a person has pinned another action",
@@ -53,6 +55,7 @@ TO_CUSTOMER: Mapping[Reason, str] = {
     Reason.EXCLUDED: "a person here has decided that a group you are in gets none",
     Reason.PAUSED: "a person here has paused it",
     Reason.FROZEN: "a person here has stopped that message",
+    Reason.BAD_DATA: "something we knew of our customers looked wrong, so we did nothing",
     Reason.BUDGET: "there are not enough of it for everybody",
     Reason.SMALL_LIST: "you are on a short list of people for whom a person decides",
     Reason.PINNED: "a person here has chosen another one",
@@ -61,7 +64,7 @@ TO_CUSTOMER: Mapping[Reason, str] = {
 }
 """The same for the customer."""
 
-LAST = (Reason.BUDGET, Reason.SMALL_LIST, Reason.PINNED)
+LAST = (Reason.BAD_DATA, Reason.BUDGET, Reason.SMALL_LIST, Reason.PINNED)
 """What comes after the guardrails, in this order."""
 
 CAP_FACTS = {"sends_1d": "1 day", "sends_7d": "7 days", "sends_30d": "30 days"}
@@ -78,7 +81,11 @@ def blocked(case: Case) -> dict[Reason, list[int]]:
 
 def because(case: Case, reason: Reason) -> str:
     """Why a stage ruled something out, with what was known of this customer."""
-    detail = _cap_detail(case) if reason is Reason.FREQUENCY_CAP else _decreed(case, reason)
+    detail = _decreed(case, reason)
+    if reason is Reason.FREQUENCY_CAP:
+        detail = _cap_detail(case)
+    elif reason is Reason.BAD_DATA:
+        detail = f" ({case.record['facts'].get(HELD)})"
     return f"{REASON_TEXT[reason]}{detail}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from decision_engine.explain.case import Case
 from decision_engine.explain.explanation import Counterfactual, Replay
 from decision_engine.explain.words import listed, moment, percent, utc, value_of, words
+from decision_engine.features import DROPPED
 from decision_engine.send_times import zone_of
 from decision_engine.waivers import FACT, names_of
 
@@ -22,6 +23,13 @@ class Told:
     counterfactuals: Sequence[Counterfactual] = ()
     replayed: Replay | None = None
     config_digest: str = ""
+
+
+def dropped(case: Case) -> Iterator[str]:
+    """What was left out because its data failed a check."""
+    failed = case.record["facts"].get(DROPPED)
+    if failed:
+        yield f"Left out, because it failed a check: {failed}. It added nothing to any move."
 
 
 def waived(case: Case) -> Iterator[str]:

@@ -12,8 +12,10 @@ from connectors.base import Warehouse
 from decision_engine.arrow import contexts_of
 from decision_engine.batch import empty_audiences, needed, require_columns
 from decision_engine.build import Progress
+from decision_engine.data_checks import of_build
 from decision_engine.epochs import FEATURES, profile_build
 from decision_engine.errors import StepError
+from decision_engine.features import ALL_TRUSTED
 from decision_engine.overrides import Overrides
 from decision_engine.plan import journey
 from decision_engine.plan.baseline import Baseline, baseline, overrides_now
@@ -58,12 +60,13 @@ def _plan(
 ) -> Plan:
     old = replace(base.workspace, root=workspace.root)
     now = overrides_now(workspace, base)
-    before = side_of(old, warehouse, base.is_stopped, base.versions, base.overrides)
-    after = side_of(workspace, warehouse, workspace.is_stopped, None, now)
+    bad = of_build(workspace, warehouse, build) or ALL_TRUSTED
+    before = side_of(old, warehouse, base.is_stopped, base.versions, base.overrides, bad)
+    after = side_of(workspace, warehouse, workspace.is_stopped, None, now, bad)
     (as_of,) = warehouse.rows(f"select max(as_of) from {workspace.model(FEATURES)}")[0]
     learned = None
     if _differ(before, after):
-        learned = side_of(old, warehouse, base.is_stopped, None, base.overrides)
+        learned = side_of(old, warehouse, base.is_stopped, None, base.overrides, bad)
     run = _Run(workspace, warehouse, before, after, learned, as_of, build, days)
     tally = run.tally(progress)
     found = _result(run, tally, base, now)

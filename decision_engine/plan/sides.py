@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from connectors.base import Warehouse
 from decision_engine.batch import decide_batch
 from decision_engine.epochs import AgentInEpoch, daily_agents, in_epoch, read_state
+from decision_engine.features import ALL_TRUSTED, Distrusted
 from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.types import Bools, Contexts, Decisions, Epoch, Floats, Ints, Reason, Reasons
 from decision_engine.workspace import Workspace
@@ -39,6 +40,7 @@ def side_of(
     is_stopped: bool,
     versions: Mapping[str, str] | None = None,
     overrides: Overrides = NO_OVERRIDES,
+    distrusted: Distrusted = ALL_TRUSTED,
 ) -> Side:
     """A configuration with its daily agents in the given versions, else in the current ones.
 
@@ -49,7 +51,7 @@ def side_of(
     def agent(name: str) -> AgentInEpoch:
         version = versions.get(name) if versions is not None else None
         state = read_state(workspace, warehouse, name, version) if has_states else None
-        return in_epoch(workspace, name, state, overrides)
+        return in_epoch(workspace, name, state, overrides, distrusted=distrusted)
 
     return Side(workspace, [agent(name) for name in daily_agents(workspace)], is_stopped)
 

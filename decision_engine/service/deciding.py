@@ -16,7 +16,7 @@ from decision_engine.budgets import NO_PRICES, Prices
 from decision_engine.config import needs_approval
 from decision_engine.cross_check import EVENT_COLUMNS
 from decision_engine.epochs import EVENTS, AgentInEpoch, in_epoch, plan_of
-from decision_engine.features import all_needed_columns
+from decision_engine.features import ALL_TRUSTED, Distrusted, all_needed_columns
 from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.record import CarriedOutBy, rows_of
 from decision_engine.row import Layout
@@ -43,14 +43,16 @@ class Decider:
         is_stopped: bool,
         overrides: Overrides = NO_OVERRIDES,
         prices: Prices = NO_PRICES,
+        distrusted: Distrusted = ALL_TRUSTED,
     ) -> None:
         """`states` are the published ones; agents without one cannot decide."""
         self.workspace = workspace
         self.is_stopped = is_stopped
         self.overrides = overrides
         self.prices = prices
+        self.distrusted = distrusted
         self.agents: dict[str, AgentInEpoch] = {
-            name: in_epoch(workspace, name, states[name], overrides, prices)
+            name: in_epoch(workspace, name, states[name], overrides, prices, distrusted)
             for name in sorted(workspace.agents)
             if name in states
         }
@@ -82,6 +84,7 @@ class Decider:
             json.dumps(versions, sort_keys=True),
             str(self.is_stopped),
             json.dumps(dict(self.prices), sort_keys=True),
+            json.dumps(dict(self.distrusted), sort_keys=True),
             str(self.overrides.is_known),
             *(o.override_id for o in self.overrides.frozen),
         )

@@ -69,6 +69,7 @@ class HotPath:
         self.known = Projection(store, log, self._consider)
         self._workspace = workspace
         self._overrides, self._prices = workspace.override_log, workspace.prices
+        self._distrusted = workspace.distrusted
         self._store = store
         self._commit = commit
         self._clock = clock
@@ -87,13 +88,21 @@ class HotPath:
         """Decide with the policy states published last; heed kill switch and overrides."""
         policies, is_stopped = self._store.policies(), self._workspace.is_stopped
         overrides, prices = self._overrides.current(), self._prices.current()
-        frozen, last = (is_stopped, overrides, prices), self._decider
-        known = last is not None and (last.is_stopped, last.overrides, last.prices) == frozen
+        distrusted, last = self._distrusted.current(), self._decider
+        frozen = (is_stopped, overrides, prices, distrusted)
+        known = last is not None and frozen == (
+            last.is_stopped, last.overrides, last.prices, last.distrusted
+        )  # fmt: skip
         if policies and not (known and policies is self._policies):
             states = {name: load(policy.state) for name, policy in policies.items()}
             self._policies = policies
             self._decider = Decider(
-                self._workspace, states, is_stopped=is_stopped, overrides=overrides, prices=prices
+                self._workspace,
+                states,
+                is_stopped=is_stopped,
+                overrides=overrides,
+                prices=prices,
+                distrusted=distrusted,
             )
 
     @property

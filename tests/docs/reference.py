@@ -42,6 +42,9 @@ ENGINE = {
     "configurations": Room(
         "configuration that a date was decided under, by its digest", "decide", "plan"
     ),
+    "data_checks": Room(
+        "build of the profiles x column that some agent reads", "build, decide", "decide, plan"
+    ),
     "epochs": Room(
         "date decided for; one more for its rest when profiles or configuration changed meanwhile",
         "decide",
@@ -81,6 +84,10 @@ NOTES = {
     "agent_outcomes.per": "`event` or `dollar`",
     "configurations.since": "the first moment decided as of under it",
     "configurations.content": "JSON of project, agents and creatives, without salt and addresses",
+    "data_checks.unknown_share": "the share of customers for whom it is NULL",
+    "data_checks.low": "1st percentile; NULL for what is no number",
+    "data_checks.high": "99th percentile",
+    "data_checks.failed": "what failed, empty for nothing",
     "epochs.slot": "the UTC date, `2026-03-02`",
     "epochs.as_of": "the moment decided as of",
     "epochs.profile_build": "names the build of the profiles",

@@ -3,7 +3,8 @@
     'kill_switch', 'stale_profile', 'suppressed', 'no_consent', 'unreachable', 'open_complaint',
     'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel',
     'legal_window', 'blackout',
-    'project_rule', 'agent_rule', 'excluded', 'paused', 'frozen', 'small_list', 'pinned', 'budget'
+    'project_rule', 'agent_rule', 'excluded', 'paused', 'frozen', 'small_list', 'pinned', 'budget',
+    'bad_data'
 ] %}
 
 with decisions as (
