@@ -43,7 +43,7 @@ from connectors.errors import LogError
 from connectors.framed import FramedLog
 from connectors.listen import Server, announce
 from decision_engine.service.commit import Applied, GroupCommit, Place
-from decision_engine.service.records import Record
+from decision_engine.service.records import TAGS, Record, tag_of
 from decision_engine.service.rotation import ROTATE_BYTES, ROTATE_SECONDS, Rotation
 
 MAX_CONNECTIONS = 512
@@ -86,12 +86,13 @@ class Receiver:
             buckets=_COMMIT_SECONDS,
             registry=self.metrics,
         )
-        self._records = Counter(
+        stored = Counter(
             "nextmove_records_total",
             "Records stored durably, by kind.",
             ["kind"],
             registry=self.metrics,
         )
+        self._counts = {kind: stored.labels(tag_of(kind)) for kind in TAGS.values()}
         self._failures = Counter(
             "nextmove_commit_failures_total",
             "Calls whose records could not be stored.",
@@ -125,7 +126,7 @@ class Receiver:
 
     def _applied(self, records: Sequence[Record], place: Place) -> None:
         for record in records:
-            self._records.labels(str(record.__struct_config__.tag)).inc()
+            self._counts[type(record)].inc()
         for applied in self._listeners:
             applied(records, place)
 

@@ -35,11 +35,10 @@ from decision_engine.record import CarriedOutBy
 from decision_engine.replay import completed
 from decision_engine.service.access import is_allowed
 from decision_engine.service.app import LogUnavailableError, Receiver, body_of
-from decision_engine.service.hot import HotPath, NotReadyError
+from decision_engine.service.hot import TIMES, HotPath, NotReadyError
 from decision_engine.workspace import Workspace
 
 MAX_BODY = 32 << 10
-TIMES = ("decided_at", "send_at", "expires_at")
 CONTENT_SECONDS = 1.0
 """ESPs give up on a content call after two seconds; the safe default is out well before."""
 DECISION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)

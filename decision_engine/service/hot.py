@@ -36,6 +36,8 @@ are on it, so a short while costs more."""
 GROUP = 64
 """People decided for together at most: the last one of a group waits for all of it."""
 RETRY_SECONDS = 1.0
+TIMES = ("decided_at", "send_at", "expires_at")
+"""The columns of a decision that are times; here they are ISO text, UTC."""
 
 _logger = logging.getLogger(__name__)
 
@@ -203,10 +205,9 @@ class HotPath:
                 for ask in group
                 for key, row in self._rows([ask], kind, decider, now).items()
             }
-        return {
-            key: {c: v.isoformat() if isinstance(v, datetime) else v for c, v in row.items()}
-            for key, row in made.items()
-        }
+        for row in made.values():
+            row |= {name: row[name].isoformat() for name in TIMES if row[name] is not None}
+        return made
 
     def _new_epoch(self, decider: Decider, now: datetime) -> Iterable[Record]:
         """Decisions are never durable before their epoch is."""

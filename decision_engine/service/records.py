@@ -70,9 +70,14 @@ class Decision(msgspec.Struct, tag="decision", tag_field="record", frozen=True):
 Record = Webhook | Event | Epoch | Decision
 R = TypeVar("R", Webhook, Event, Epoch, Decision)
 
+
+def tag_of(kind: type[Record]) -> str:
+    """The name of a kind of record."""
+    return str(kind.__struct_config__.tag)
+
+
 TAGS: dict[bytes, type[Record]] = {
-    f'{{"record":"{kind.__struct_config__.tag}"'.encode(): kind
-    for kind in (Webhook, Event, Epoch, Decision)
+    f'{{"record":"{tag_of(kind)}"'.encode(): kind for kind in (Webhook, Event, Epoch, Decision)
 }
 """How the line of a record begins."""
 
