@@ -46,6 +46,7 @@ class AgentEvaluation:
     `lifts` of the treatment against each other group, per customer and by intention to treat,
     adjusted for what was known at the customer's first decision. `effects` and `drifts` are
     per decision, from the groups that choose at random. `prices` are what waived guardrails cost.
+    `machine_events` are opens and clicks of programs, which count for nothing.
     """
 
     decisions: int
@@ -58,6 +59,7 @@ class AgentEvaluation:
     drifts: dict[str, Drift]
     contamination: tuple[Contamination, ...]
     prices: dict[str, Lift]
+    machine_events: int
 
 
 def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
@@ -89,7 +91,18 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         drifts=drifts_of(found, random, fit),
         contamination=contamination_of(workspace, warehouse, name),
         prices=prices_of(workspace, warehouse, name),
+        machine_events=_machine_events(workspace, warehouse, name),
     )
+
+
+def _machine_events(workspace: Workspace, warehouse: Warehouse, agent: str) -> int:
+    table = workspace.model("fct_outcomes")
+    if warehouse.columns(table) is None:
+        return 0
+    ((count,),) = warehouse.rows(
+        f"select count(*) from {table} where agent = ? and is_machine", [agent]
+    )
+    return int(count)
 
 
 def contamination_of(

@@ -62,6 +62,8 @@ def soundness(found: AgentEvaluation) -> list[str]:
         lines.append(f"- Beware: {found.sizes.reason}.")
     elif found.sizes is not None:
         lines.append(f"- Group sizes fit their shares (p = {found.sizes.p_value:.2g}).")
+    if found.machine_events:
+        lines.append(f"- {found.machine_events:,} opens and clicks of programs count for nothing.")
     return lines + contamination_lines(found.contamination)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,19 @@ def required(name: str, value: str | None) -> str:
 def is_true(value: object) -> bool:
     """True for true and for the text "true", as some vendors write it."""
     return value is True or str(value).lower() == "true"
+
+
+TRAP = "nextmove-trap"
+"""In the address of a link that no reader can see; whoever follows it is a program."""
+
+_PROGRAMS = re.compile(
+    r"bot\b|crawl|spider|scanner|headless|curl/|wget/|python|java/|go-http", re.I
+)
+
+
+def is_program(agent: object, link: object) -> bool:
+    """Whether a user agent calls itself a program, or a link was followed that is a trap."""
+    return bool(_PROGRAMS.search(str(agent or ""))) or TRAP in str(link or "")
 
 
 CHANNELS = ("email", "push", "sms")

@@ -73,7 +73,9 @@ def _kind(name: str) -> tuple[str | None, str | None]:
 
 def _is_machine(properties: Mapping[str, Any]) -> bool:
     flags = (properties.get("machine_open"), properties.get("is_suspected_bot_click"))
-    return any(events.is_true(flag) for flag in flags)
+    return any(map(events.is_true, flags)) or events.is_program(
+        properties.get("user_agent"), properties.get("url")
+    )
 
 
 KNOWN = Call(b"", {"authorization": "Bearer known-answer-token"}), "known-answer-token"

@@ -57,7 +57,8 @@ def parse(call: Call) -> list[events.Event]:
             email=events.text(data.get("email_address"), identifiers.get("email")),
             campaign_id=events.text(data.get("campaign_id"), data.get("broadcast_id")),
             message_ref=events.text(data.get("delivery_id")),
-            is_machine=events.is_true(data.get("prefetched")),
+            is_machine=events.is_true(data.get("prefetched"))
+            or events.is_program(None, data.get("href")),
         )
         for channel in channels
     ]

@@ -63,7 +63,8 @@ def parse(call: Call) -> list[events.Event]:
             "campaign_id": events.text(data.get("campaignId")),
             "message_ref": message,
             "decision_id": _decision_id(data),
-            "is_machine": events.is_true(data.get("isBot")),
+            "is_machine": events.is_true(data.get("isBot"))
+            or events.is_program(data.get("userAgent"), data.get("url")),
             "occurred_at": _time(created),
             "received_at": events.naive_utc(call.at),
         }

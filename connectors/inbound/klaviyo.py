@@ -72,7 +72,8 @@ def _row(entry: Mapping[str, Any], received_at: datetime) -> events.Event | None
         campaign_id=events.text(given.get("$message"), given.get("Campaign Name")),
         message_ref=events.text(given.get("$_cohort$message_send_cohort")),
         decision_id=events.text(given.get("decision_id")),
-        is_machine=events.is_true(given.get("machine_open")),
+        is_machine=any(events.is_true(given.get(flag)) for flag in ("machine_open", "Bot Click"))
+        or events.is_program(None, given.get("URL")),
     )
 
 

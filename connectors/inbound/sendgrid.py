@@ -90,7 +90,8 @@ def _row(event: Mapping[str, Any], received_at: datetime) -> events.Event | None
         # What stands behind the first dot is the server's, not the message's.
         message_ref=message.partition(".")[0] if message else None,
         decision_id=events.text(event.get("decision_id")),
-        is_machine=events.is_true(event.get("sg_machine_open")),
+        is_machine=events.is_true(event.get("sg_machine_open"))
+        or events.is_program(event.get("useragent"), event.get("url")),
     )
 
 

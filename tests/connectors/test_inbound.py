@@ -361,3 +361,29 @@ def test_standard_events() -> None:
     assert rows_of("standard", {**body, "type": "invoice.paid", "data": one}, headers) == []
     with pytest.raises(ValueError, match="external_id"):
         rows_of("standard", {**body, "data": {}}, headers)
+
+
+BROWSER = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15"
+
+
+@pytest.mark.parametrize(
+    ("agent", "link", "expected"),
+    [
+        (BROWSER, "https://shop.example/sale", False),
+        (None, None, False),
+        (BROWSER, "https://shop.example/?nextmove-trap", True),
+        ("Mozilla/5.0 (compatible; SecurityBot/1.0)", None, True),
+        ("python-requests/2.31", None, True),
+        ("curl/8.1", None, True),
+        ("HeadlessChrome/120.0", None, True),
+        ("Mozilla/5.0 (Linux; CUBOT X30) AppleWebKit/537.36", None, False),
+    ],
+)
+def test_who_follows_a_trap_or_says_so_is_a_program(
+    agent: str | None, link: str | None, expected: bool
+) -> None:
+    properties = {"user_agent": agent, "url": link}
+    event = braze_event("users.messages.email.Click", properties=properties)
+    assert braze(event)[0]["is_machine"] is expected
+    fields = {"userAgent": agent, "url": link}
+    assert iterable(iterable_event(**fields))[0]["is_machine"] is expected

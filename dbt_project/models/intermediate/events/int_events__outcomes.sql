@@ -21,14 +21,16 @@ with orders as (
 
 messages as (
     select
-        event_type as event,
-        event_key as event_id,
-        customer_id,
-        decision_id,
+        messages.event_type as event,
+        messages.event_key as event_id,
+        messages.customer_id,
+        messages.decision_id,
         cast(1 as double precision) as value,
-        is_machine,
-        occurred_at
-    from {{ ref('int_events__messages') }}
+        messages.is_machine or machine_clicks.event_key is not null as is_machine,
+        messages.occurred_at
+    from {{ ref('int_events__messages') }} as messages
+    left join {{ ref('int_events__machine_clicks') }} as machine_clicks
+        on messages.event_key = machine_clicks.event_key
     where
         event_type in ('unsubscribe', 'complaint')
         -- Good news only of a message that we know: another campaign's, or a made-up one, teaches
