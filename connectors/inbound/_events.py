@@ -56,7 +56,7 @@ TRAP = "nextmove-trap"
 """In the address of a link that no reader can see; whoever follows it is a program."""
 
 _PROGRAMS = re.compile(
-    r"bot\b|crawl|spider|scanner|headless|curl/|wget/|python|java/|go-http", re.I
+    r"(?<!cu)bot\b|crawl|spider|scanner|headless|curl/|wget/|python|java/|go-http", re.I
 )
 
 
