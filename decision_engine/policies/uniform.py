@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from decision_engine.policies.fixed import in_rewards, posterior, weights
 from decision_engine.types import Family
+from decision_engine.unlearned import in_rewards, posterior, weights
 
 FAMILY: Family = "uniform"
 
-__all__ = ["FAMILY", "in_rewards", "posterior", "weights"]  # as little is learned as by `fixed`
+__all__ = ["FAMILY", "in_rewards", "posterior", "weights"]
