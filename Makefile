@@ -75,14 +75,15 @@ bench-hotpath: setup  ## decisions per second of the service, beside the bare HT
 .tools/peers/.ready:
 	@rm -rf .tools/peers && uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" venv --quiet --python $(RUN)/python .tools/peers \
 	&& VIRTUAL_ENV=.tools/peers "$$uv" pip install --quiet --system-certs mabwiser==2.7.4 vowpalwabbit==9.11.9 \
-		contextualbandits==0.3.30 bayesianbandits==1.5.0 numpy==2.4.6 scipy==1.17.1 msgspec
+		contextualbandits==0.3.30 bayesianbandits==1.5.0 numpy==2.4.6 scipy==1.17.1 msgspec \
+		sqlglot==30.22.0 tzdata
 	@touch $@
 
 bench-engine: setup .tools/peers/.ready  ## how fast and how exactly linear Thompson sampling decides, beside peer libraries
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_engine
 
-bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries on campaigns of known truth
-	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning
+bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries: ARGS="--hillstrom hillstrom.csv.gz --quick"
+	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning $(ARGS)
 
 bench-evaluate: setup  ## do intervals, lift and alarms keep their promises?
 	@OPENBLAS_NUM_THREADS=1 $(RUN)/python -m tests.decision_engine.bench_evaluate

@@ -25,7 +25,14 @@ from decision_engine.explain.readers import Reader, text_for
 from decision_engine.explain.told import Told
 from decision_engine.features import ALL_TRUSTED
 from decision_engine.overrides import Override, Overrides
-from decision_engine.replay import Records, completed, record_of, replay, with_posterior
+from decision_engine.replay import (
+    Records,
+    completed,
+    record_of,
+    records_from,
+    replay,
+    with_posterior,
+)
 from decision_engine.state import PolicyState
 from decision_engine.types import Epoch
 from decision_engine.workspace import Workspace
@@ -174,11 +181,10 @@ def groups_of(table: pa.Table) -> Iterator[pa.Table]:
     if not table.num_rows:
         return
     columns = ["epoch_id", "agent", "group_name"]
-    for row in table.select(columns).group_by(columns).aggregate([]).to_pylist():
-        mask = np.ones(table.num_rows, dtype=bool)
-        for column in columns:
-            mask &= np.array(table[column].to_pylist()) == row[column]
-        yield table.filter(pa.array(mask)).combine_chunks()
+    numbered = table.select(columns).append_column("row", pa.array(np.arange(table.num_rows)))
+    parts = numbered.group_by(columns, use_threads=False).aggregate([("row", "list")])
+    for rows in parts["row_list"]:
+        yield table.take(rows.values).combine_chunks()
 
 
 def add(
@@ -217,21 +223,12 @@ def add(
 
 def records_of(plan: dict[str, Any], table: pa.Table) -> Records:
     """Rows of `decisions` of one agent and group, by the agent's plan in their epoch."""
-    policy = plan["policies"][table["group_name"][0].as_py()]
-    has_posterior = policy["family"] not in ("uniform", "fixed")
-    empty = np.empty((table.num_rows, 0))
-    return Records(
-        decision_ids=table["decision_id"].to_pylist(),
-        actions=tuple(a["key"] for a in plan["actions"]),
-        policy=policy["kind"],
-        floor=policy["floor"],
-        mean=_matrix(table, "mean") if has_posterior else empty,
-        sd=_matrix(table, "sd") if has_posterior else empty,
-        reasons=_matrix(table, "reasons").astype(np.uint8),
-        p_agent=table["p_agent"].to_numpy(),
-        preference=policy["preference"],
-        share=_matrix(table, "share") if policy["family"] == "samples" else None,
-    )
+
+    def column(name: str) -> Any:
+        found = table[name]
+        return _matrix(table, name) if pa.types.is_list(found.type) else found.to_numpy()
+
+    return records_from(plan, table["group_name"][0].as_py(), column)
 
 
 def _matrix(table: pa.Table, column: str) -> Any:

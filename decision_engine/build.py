@@ -106,6 +106,7 @@ def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
             "weight": o.weight,
             "per": o.per,
             "window_hours": hours(o.window),
+            "sequence_credit": agent.sequence_credit,
         }
         for agent in workspace.agents.values()
         for o in agent.outcomes

@@ -142,6 +142,8 @@ class Agent(Frozen, frozen=True):
     insurance, work, housing, health, an individual price (GDPR, article 22).
     `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
     An agent with `triggers` decides when one of them fires or when it is asked, not daily.
+    `sequence_credit` is the share of what a decision earns that the agent's decision before it,
+    for the same customer, is credited with too; the one before that gets that share of it.
     """
 
     agent: Name
@@ -158,6 +160,7 @@ class Agent(Frozen, frozen=True):
     significant_effect: bool = False
     time_to_live: Duration = "6h"
     triggers: tuple[Trigger, ...] = ()
+    sequence_credit: Share = 0.0
 
 
 class Creative(Frozen, frozen=True):

@@ -1,11 +1,13 @@
 """Propensities that were left for later: a decision's record suffices to compute them.
 
-The hot path answers without them, because the choice does not depend on them.
+The hot path answers without them, because the choice does not depend on them. They are filled in
+when its log is loaded.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from connectors.base import Warehouse
 from decision_engine.audit import groups_of, records_of
 from decision_engine.errors import StepError
 from decision_engine.replay import p_of
+from decision_engine.types import Floats
 from decision_engine.workspace import Workspace
 
 
@@ -30,23 +33,27 @@ def with_propensities(workspace: Workspace, warehouse: Warehouse, table: pa.Tabl
     if not late.num_rows:
         return table
     plans = _plans(workspace, warehouse, late["epoch_id"].unique().to_pylist())
-    parts = [_filled(part, plans) for part in groups_of(late)]
+    parts = [_filled(part, plans[part["epoch_id"][0].as_py()]) for part in groups_of(late)]
     return pa.concat_tables([table.filter(pc.invert(is_late)), *parts])
 
 
-def _filled(part: pa.Table, plans: dict[str, Any]) -> pa.Table:
-    agent = part["agent"][0].as_py()
-    plan = plans[part["epoch_id"][0].as_py()]["agents"].get(agent)
-    known = [a["key"] for a in plan["actions"]] if plan else []
-    chosen = part["action"].to_pylist()
-    if not set(chosen) <= set(known):
-        raise StepError(f"a decision of {agent} in the log does not fit the plan of its epoch")
-    records = records_of(plan, part)
-    p = p_of(records, np.array([known.index(action) for action in chosen]))
-    for name, values in (("p_action", p), ("propensity", records.p_agent * p)):
+def _filled(part: pa.Table, plan: Mapping[str, Any]) -> pa.Table:
+    p = _p_actions(part, plan)
+    for name, values in (("p_action", p), ("propensity", part["p_agent"].to_numpy() * p)):
         at = part.schema.get_field_index(name)
         part = part.set_column(at, part.schema.field(at), pa.array(values, pa.float64()))
     return part
+
+
+def _p_actions(part: pa.Table, plan: Mapping[str, Any]) -> Floats:
+    """The probability (n,) of what was chosen, for rows of one epoch, agent and group."""
+    agent = part["agent"][0].as_py()
+    frozen = plan["agents"].get(agent)
+    known = {a["key"]: i for i, a in enumerate(frozen["actions"])} if frozen else {}
+    chosen = part["action"].to_pylist()
+    if not known.keys() >= set(chosen):
+        raise StepError(f"a decision of {agent} in the log does not fit the plan of its epoch")
+    return p_of(records_of(frozen, part), np.array([known[action] for action in chosen]))
 
 
 def _plans(workspace: Workspace, warehouse: Warehouse, epoch_ids: list[str]) -> dict[str, Any]:

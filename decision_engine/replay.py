@@ -6,7 +6,7 @@ features give the posterior too, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from decision_engine.keys import keys_of, streams
 from decision_engine.policies import POLICIES, shares
 from decision_engine.propensity import propensities
 from decision_engine.state import PolicyState
-from decision_engine.types import Floats, Ints, Reason, Reasons
+from decision_engine.types import Bools, Family, Floats, Ints, Reason, Reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +56,15 @@ def replay(records: Records) -> Replayed:
 
     Raises ValueError when a record has no eligible action or an unusable posterior.
     """
-    eligible = records.reasons == Reason.ELIGIBLE
-    family = POLICIES[records.policy].FAMILY
-    law = (records.mean, records.sd, eligible, records.floor, family)
-    keys = keys_of(records.decision_ids)
-    action = choose(keys, *law, streams(records.actions), records.preference, records.share)
-    p = propensities(*law, records.preference, records.share)[np.arange(len(action)), action]
+    hashes, keys = streams(records.actions), keys_of(records.decision_ids)
+    action = choose(keys, *_law(records), hashes, records.preference, records.share)
+    p = p_of(records, action)
     return Replayed(action, p, records.p_agent * p)
 
 
 def chances(records: Records) -> Floats:
     """(n, k): the probability that each record's law gives to every action."""
-    eligible = records.reasons == Reason.ELIGIBLE
-    family = POLICIES[records.policy].FAMILY
-    law = (records.mean, records.sd, eligible, records.floor, family)
-    p: Floats = propensities(*law, records.preference, records.share)
+    p: Floats = propensities(*_law(records), records.preference, records.share)
     return p
 
 
@@ -78,6 +72,11 @@ def p_of(records: Records, action: Ints) -> Floats:
     """(n,): the probability that each record's law gives to the action at this index."""
     p: Floats = chances(records)[np.arange(len(action)), action]
     return p
+
+
+def _law(records: Records) -> tuple[Floats, Floats, Bools, float, Family]:
+    eligible = records.reasons == Reason.ELIGIBLE
+    return records.mean, records.sd, eligible, records.floor, POLICIES[records.policy].FAMILY
 
 
 def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
@@ -88,27 +87,33 @@ def with_posterior(records: Records, state: PolicyState, x: Floats) -> Records:
     return replace(records, mean=mean, sd=sd, share=share)
 
 
-def record_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> Records:
-    """One row of `decisions` by the decoded `plan` of its epoch."""
-    agent = plan["agents"][row["agent"]]
-    policy = agent["policies"][row["group_name"]]
-    learns = policy["family"] not in ("uniform", "fixed")
-    matrix = {
-        name: np.array([row[name] if learns else []], dtype=float)
-        for name in ("mean", "sd", "share")
-    }
+def records_from(agent: Mapping[str, Any], group: str, column: Callable[[str], Any]) -> Records:
+    """Rows of `decisions` of one agent and group, by the agent's part of the plan of their epoch.
+
+    `column` gives the array of a column: (n,), or (n, k) for lists.
+    """
+    policy = agent["policies"][group]
+    ids, family = column("decision_id"), policy["family"]
+    nothing = np.empty((len(ids), 0))
+    learns = family not in ("uniform", "fixed")
     return Records(
-        decision_ids=[row["decision_id"]],
+        decision_ids=ids,
         actions=tuple(a["key"] for a in agent["actions"]),
         policy=policy["kind"],
         floor=policy["floor"],
-        mean=matrix["mean"],
-        sd=matrix["sd"],
-        reasons=np.array([row["reasons"]], dtype=np.uint8),
-        p_agent=np.array([row["p_agent"]]),
+        mean=np.asarray(column("mean"), dtype=np.float64) if learns else nothing,
+        sd=np.asarray(column("sd"), dtype=np.float64) if learns else nothing,
+        reasons=np.asarray(column("reasons"), dtype=np.uint8),
+        p_agent=np.asarray(column("p_agent"), dtype=np.float64),
         preference=policy["preference"],
-        share=matrix["share"],
+        share=np.asarray(column("share"), dtype=np.float64) if family == "samples" else None,
     )
+
+
+def record_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> Records:
+    """One row of `decisions` by the decoded `plan` of its epoch."""
+    agent = plan["agents"][row["agent"]]
+    return records_from(agent, row["group_name"], lambda name: [row[name]])
 
 
 def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,5 +123,6 @@ def completed(row: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]
     """
     if row["propensity"] is not None:
         return dict(row)
-    p = float(replay(record_of(row, plan)).p_action[0])
+    record = record_of(row, plan)
+    p = float(p_of(record, np.array([record.actions.index(row["action"])]))[0])
     return {**row, "p_action": p, "propensity": float(row["p_agent"]) * p}

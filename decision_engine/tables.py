@@ -18,7 +18,14 @@ def exact(expression: str) -> str:
 
 
 AGENT_OUTCOMES = pa.schema(
-    {"agent": _TEXT, "event": _TEXT, "weight": _FLOAT, "per": _TEXT, "window_hours": _INT}
+    {
+        "agent": _TEXT,
+        "event": _TEXT,
+        "weight": _FLOAT,
+        "per": _TEXT,
+        "window_hours": _INT,
+        "sequence_credit": _FLOAT,
+    }
 )
 EPOCHS = pa.schema(
     {

@@ -101,9 +101,10 @@ def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None
 
 
 def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[list[Any]]:
-    """What the rewards were counted by when they were built: event, weight, per, window."""
+    """What the rewards were counted by when they were built: event, weight, per, window, credit."""
     rows = warehouse.rows(
-        f"select event, weight, per, window_hours from {workspace.engine('agent_outcomes')}"
+        "select event, weight, per, window_hours, sequence_credit"
+        f" from {workspace.engine('agent_outcomes')}"
         " where agent = ?",
         [agent],
     )
@@ -158,7 +159,7 @@ def rewards_of(
     epochs = pa.array(epochs_with(workspace, warehouse, agent, features), pa.string())
     for batch in warehouse.query(
         "select d.decision_id, d.epoch_id, d.customer_id, d.action, d.x, d.decided_at,"
-        " r.reward, r.is_closed, r.delay_weight"
+        " r.credited_reward as reward, r.is_closed, r.delay_weight"
         f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
         " using (decision_id) where d.agent = ? and r.is_learnable"
         " and (not r.is_closed or r.closes_at > ?) order by d.decision_id",

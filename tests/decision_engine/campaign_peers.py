@@ -58,7 +58,7 @@ class Uniform(Peer):
 
 
 class MabWiser(Peer):
-    """A linear policy of mabwiser."""
+    """A linear policy of mabwiser; it has no intercept of its own."""
 
     def __init__(self, campaign: Campaign, seed: int, policy: str, **options: float) -> None:
         from mabwiser.mab import MAB, LearningPolicy
@@ -70,11 +70,11 @@ class MabWiser(Peer):
     def fit(self, x: Floats, action: Ints, reward: Floats) -> None:
         """Fit, then partial_fit."""
         teach = self._mab.partial_fit if self.begun else self._mab.fit
-        teach(decisions=action, rewards=reward, contexts=x)
+        teach(decisions=action, rewards=reward, contexts=_led(x))
 
     def predict(self, x: Floats) -> Ints:
         """One prediction per row."""
-        return np.array(self._mab.predict(x))
+        return np.array(self._mab.predict(_led(x))).reshape(-1)
 
 
 class VowpalWabbit(Peer):
@@ -109,21 +109,40 @@ class VowpalWabbit(Peer):
         return picked
 
 
-class ContextualBandits(Peer):
-    """A policy of contextualbandits, fitted to all rows once a week: its fit starts anew."""
+class Beta(MabWiser):
+    """Thompson sampling of mabwiser without context."""
 
-    def __init__(self, campaign: Campaign, seed: int, policy: str, **options: Any) -> None:
+    def __init__(self, campaign: Campaign, seed: int) -> None:
+        super().__init__(campaign, seed, "ThompsonSampling")
+
+    def fit(self, x: Floats, action: Ints, reward: Floats) -> None:
+        """Rewards alone."""
+        teach = self._mab.partial_fit if self.begun else self._mab.fit
+        teach(decisions=action, rewards=reward)
+
+    def predict(self, x: Floats) -> Ints:
+        """One draw per row."""
+        return np.array([self._mab.predict() for _ in range(len(x))])
+
+
+class ContextualBandits(Peer):
+    """A policy of contextualbandits, fitted to all rows `every` few times: its fit starts anew."""
+
+    def __init__(
+        self, campaign: Campaign, seed: int, policy: str, every: int = 7, **options: Any
+    ) -> None:
         from contextualbandits import online
 
         super().__init__(campaign, seed)
+        self._every = every
         made = getattr(online, policy)
         self._made = made(campaign.k, random_state=seed + 1, njobs=1, **options)
         self._rows: list[tuple[Floats, Ints, Floats]] = []
 
     def fit(self, x: Floats, action: Ints, reward: Floats) -> None:
-        """All rows, when the week is over."""
+        """All rows, when it is time."""
         self._rows.append((x, action, reward))
-        if len(self._rows) % 7 == 1:
+        if len(self._rows) % self._every == 1 % self._every:
             self._made.fit(*(np.concatenate(part) for part in zip(*self._rows, strict=True)))
 
     def predict(self, x: Floats) -> Ints:
@@ -143,13 +162,13 @@ class BayesianBandits(Peer):
 
     def fit(self, x: Floats, action: Ints, reward: Floats) -> None:
         """Arm by arm."""
-        z = np.column_stack([np.ones(len(x)), x])
+        z = _led(x)
         for a in np.unique(action).tolist():
             self._agent.select_for_update(a).update(z[action == a], reward[action == a])
 
     def predict(self, x: Floats) -> Ints:
         """In blocks."""
-        z = np.column_stack([np.ones(len(x)), x])
+        z = _led(x)
         blocks = [self._agent.pull(z[i : i + 200]) for i in range(0, len(z), 200)]
         return np.concatenate([np.array(block) for block in blocks])
 
@@ -163,6 +182,11 @@ PEERS: dict[str, Callable[[Campaign, int], Learner]] = {
     "contextualbandits LogisticTS": lambda c, s: ContextualBandits(c, s, "LogisticTS"),
     "vowpalwabbit squarecb": lambda c, s: VowpalWabbit(c, s, "--squarecb"),
 }
+
+
+def _led(x: Floats) -> Floats:
+    """Features led by a 1."""
+    return np.column_stack([np.ones(len(x)), x])
 
 
 def _shared(row: Floats) -> str:

@@ -9,7 +9,10 @@ contributions as (
 ),
 
 rewards as (
-    select decision_id, sum({{ nextmove.exact('reward') }}) as reward
+    select
+        decision_id,
+        sum({{ nextmove.exact('case when is_own then reward else 0 end') }}) as reward,
+        sum({{ nextmove.exact('reward') }}) as credited_reward
     from contributions
     group by 1
 ),
@@ -24,6 +27,7 @@ decisions as (
     select
         decisions.*,
         cast(coalesce(rewards.reward, 0) as double precision) as reward,
+        cast(coalesce(rewards.credited_reward, 0) as double precision) as credited_reward,
         coalesce(windows.window_hours, 0) as window_hours,
         {{ nextmove.hours_between('decisions.decided_at', nextmove.as_of()) }} as age_hours,
         decisions.group_name in ('treatment', 'random')
@@ -81,6 +85,7 @@ select
     decisions.policy_version,
     decisions.decided_at,
     decisions.reward,
+    decisions.credited_reward,
     {{ dbt.dateadd('hour', 'decisions.window_hours', 'decisions.decided_at') }} as closes_at,
     decisions.age_hours >= decisions.window_hours as is_closed,
     decisions.age_hours,

@@ -4,7 +4,8 @@ with source as (
         'event': 'text',
         'per': 'text',
         'weight': 'double precision',
-        'window_hours': 'integer'
+        'window_hours': 'integer',
+        'sequence_credit': 'double precision'
     }) }}
 ),
 
@@ -14,7 +15,8 @@ renamed as (
         event,
         per,
         weight,
-        window_hours
+        window_hours,
+        coalesce(sequence_credit, 0) as sequence_credit
     from source
 )
 
