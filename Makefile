@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-decide bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-decide bench-replay bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -65,6 +65,9 @@ bench-ingress: setup  ## what a tracked event costs on its way into the warehous
 
 bench-decide: setup  ## a million customers through decide, with time and memory
 	@$(RUN)/python -m tests.end_to_end.bench_decide
+
+bench-replay: setup  ## a hundred thousand logged decisions, made again by another process
+	@$(RUN)/python -m tests.end_to_end.bench_replay
 
 bench-decide-one: setup  ## what one decision for one person costs, step by step
 	@$(RUN)/python -m tests.decision_engine.bench_decide_one

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from decision_engine import config
 from decision_engine.backtest_data import Campaign
 from decision_engine.decide import choose
 from decision_engine.keys import streams
-from decision_engine.learn import Evidence, update
+from decision_engine.learn import BUCKETS, Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, floor_of, kind_of
 from decision_engine.rejection import Learner
-from decision_engine.state import PolicyState, Sums
+from decision_engine.state import PolicyState
 from decision_engine.types import Floats, Ints, Keys
 
 UNIFORM, BEST = "uniform", "best action"
@@ -42,7 +44,7 @@ class Engine:
         self._campaign, self._policy, self._keys = campaign, policy, keys
         self._module = POLICIES[kind_of(policy)]
         self._hashes = streams(campaign.arms)
-        self._pending = Sums.zeros(len(campaign.arms), len(campaign.features))
+        self._seen, self._learned = np.empty(0, dtype=np.int64), 0
         self.state = PolicyState.initial(
             "backtest", kind_of(policy), campaign.arms, campaign.features, as_of=0.0
         )
@@ -56,18 +58,20 @@ class Engine:
 
     def learn(self, rows: Ints) -> None:
         """Add the rows to the state; all outcomes are known, nothing is discounted."""
-        self._pending = self._pending + sums_of(self._campaign, rows)
-        nothing = Sums.zeros(*self._pending.moment[:, 1:].shape)
-        learned = update(
-            self.state,
-            Evidence(self._pending, nothing, min(0.0, float(self._campaign.log.reward.min()))),
-            self._campaign.arms,
-            self.state.policy,
-            as_of=0.0,
-            context_precision=getattr(self._policy, "context_precision", "auto"),
-        )
-        if learned is not self.state:  # with too little evidence, the rows wait for more
-            self.state, self._pending = learned, nothing
+        self._seen = np.concatenate([self._seen, rows])
+        anew = outgrown(self.state) or not self._learned
+        some = [rewards_of(self._campaign, self._seen[0 if anew else self._learned :])]
+        settings: dict[str, Any] = {
+            "agent": "backtest",
+            "policy": self.state.policy,
+            "actions": self._campaign.arms,
+            "features": self._campaign.features,
+            "as_of": self.state.as_of + 1.0,
+            "context_precision": getattr(self._policy, "context_precision", "auto"),
+        }
+        learned = learn_anew(some, **settings) if anew else learn(self.state, some, **settings)
+        if learned.as_of > self.state.as_of:  # with too little evidence, the rows wait for more
+            self.state, self._learned = learned, len(self._seen)
 
     def predict(self, rows: Ints) -> Floats:
         """Posterior mean reward (m, k) of every action."""
@@ -94,13 +98,16 @@ def predictions(campaign: Campaign, learned: Ints, valued: Ints) -> Floats:
     return engine.predict(valued)
 
 
-def sums_of(campaign: Campaign, rows: Ints) -> Sums:
-    """The evidence of the given rows, every one with weight 1."""
-    sums = Sums.zeros(len(campaign.arms), len(campaign.features))
-    for a in range(len(campaign.arms)):
-        at = rows[campaign.log.action[rows] == a]
-        x = np.concatenate([np.ones((len(at), 1)), campaign.x[at]], axis=1)
-        reward = campaign.log.reward[at]
-        sums.count[a], sums.square[a] = len(at), reward @ reward
-        sums.gram[a], sums.moment[a] = x.T @ x, reward @ x
-    return sums
+def rewards_of(campaign: Campaign, rows: Ints) -> Rewards:
+    """The given rows as decisions whose outcome is known."""
+    n = len(rows)
+    return Rewards(
+        x=campaign.x[rows],
+        action=campaign.log.action[rows],
+        reward=campaign.log.reward[rows],
+        weight=np.ones(n),
+        is_closed=np.ones(n, dtype=np.bool_),
+        bucket=rows % BUCKETS,
+        order=rows,
+        decided_at=np.zeros(n),
+    )

@@ -8,6 +8,19 @@ from decision_engine.state import Sums, Theta
 from decision_engine.types import Floats
 
 INTERCEPT_PRECISION = 1.0
+LEAST_USUAL, MOST_USUAL = 0.25, 4.0
+"""Between these multiples of the mean reward is what counts as usual for anybody."""
+
+
+def usual(x: Floats, weights: Floats | None) -> Floats:
+    """What is usual for each customer (n,), in units of the mean reward; 1 without weights.
+
+    The bits of a row depend on nothing but the row.
+    """
+    if weights is None:
+        return np.ones(len(x))
+    found: Floats = np.add.reduce(np.ascontiguousarray(x) * weights[1:], axis=1) + weights[0]
+    return np.clip(found, LEAST_USUAL, MOST_USUAL)
 
 
 def normal_equations(evidence: Sums, theta: Theta) -> tuple[Floats, Floats]:

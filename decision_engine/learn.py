@@ -6,6 +6,10 @@ A += F x x' and b += r x, r being what was observed so far. As E[r | x] = F x'th
 the normal equations A theta = b have the same expectation as if the row weighed F and its final
 reward were known, so the estimate is unbiased and a fresh action is not punished for being fresh.
 
+Who usually earns more also differs more between actions, and scatters more: effects and noise are
+taken as proportional to the usual reward g(x) of a customer (`Theta.usual`). A row then weighs g
+and its reward is r / g, so the sums are of the same shape: A += g x x' and b += r x.
+
 Order of summation is fixed (64 buckets of customers, each in decision order, buckets added as a
 binary tree), so the sums have the same bits however the rows were split into batches, and
 workers that own aligned halves, quarters, ... of the buckets merge to the same bits by addition.
@@ -20,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.basis import normal_equations, prior_precision
+from decision_engine.basis import LEAST_USUAL, normal_equations, prior_precision, usual
 from decision_engine.factors import Design, Equations, Units, credible_precisions
 from decision_engine.keys import streams
 from decision_engine.state import CONTEXT_FREE, DEFAULT_PRECISION, PolicyState, Sums, Theta
@@ -33,7 +37,11 @@ LEAST_EVIDENCE = 30.0
 LEARN_TOGETHER = frozenset({"factored_linear_thompson"})
 """Policies whose actions learn from each other; their prior has precisions of its own."""
 
+PROPORTIONAL = frozenset({"linear_thompson", "factored_linear_thompson"})
+"""Policies whose effects are proportional to the usual reward of a customer."""
+
 _AUTO_EVIDENCE = 1000.0
+_MOSTLY = 0.75
 _PRECISIONS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, CONTEXT_FREE)
 _COMMON_PRECISION = 100.0
 _NIL = 1e-12
@@ -99,13 +107,15 @@ def learn(
     context_precision: float | str = "auto",
     half_life_days: float | None = None,
     units: Units | None = None,
+    usual_reward: tuple[Floats | None, float] = (None, 0.0),
 ) -> PolicyState:
     """The next state of a policy at `as_of` (Unix seconds).
 
     `rows` are batches with the decisions that closed since `previous.as_of` (all closed ones when
     there is no previous state) and all open ones; `actions` and `features` name their axes,
     `units` say what actions share. With too little evidence the previous state comes back as it
-    was, or the prior without one.
+    was, or the prior without one. `usual_reward` (weights, decisions it was fitted to) is for a
+    first state; later ones keep theirs.
     Raises ValueError, naming the field, on malformed rows and when the features have changed:
     the sums are of other features then, learn again from all decisions with `previous` None.
     """
@@ -116,14 +126,59 @@ def learn(
     if start.features != features:
         raise ValueError("`features` differ from those of the previous state")
     start = start.with_units(units or {})
-    found = fold(rows, len(actions), len(features), as_of, half_life_days)
+    if previous is None:
+        weights, since = usual_reward
+        start = replace(start, theta=replace(start.theta, usual=weights, usual_from=since))
+    found = fold(rows, len(actions), len(features), as_of, half_life_days, start.theta.usual)
     return update(start, found, actions, policy, as_of, context_precision, half_life_days)
 
 
+def learn_anew(rows: Sequence[Rewards], *, policy: str, **settings: Any) -> PolicyState:
+    """The state that all decisions so far give, by `learn` without a previous state.
+
+    Twice, if the policy is one of `PROPORTIONAL`: what is usual for a customer comes first.
+    """
+    plain = learn(None, rows, policy=policy, **settings)
+    count = float(plain.closed.count.sum())
+    if policy not in PROPORTIONAL or count < _AUTO_EVIDENCE:
+        return plain
+    found = usual_reward_of(plain, rows)
+    return learn(None, rows, policy=policy, usual_reward=(found, count), **settings)
+
+
+def outgrown(state: PolicyState) -> bool:
+    """Whether there is twice the evidence that the usual reward was fitted to: learn anew then."""
+    count = float(state.closed.count.sum())
+    return state.policy in PROPORTIONAL and count >= max(_AUTO_EVIDENCE, 2 * state.theta.usual_from)
+
+
+def usual_reward_of(plain: PolicyState, rows: Iterable[Rewards]) -> Floats | None:
+    """Weights (D,) for `basis.usual` from a state learned without them.
+
+    None where the usual reward is not clearly positive for most customers.
+    """
+    theta = plain.theta
+    slope = theta.common[1:] / theta.feature_scale
+    weights = np.concatenate([[theta.common[0] - slope @ theta.feature_mean], slope])
+    if theta.common[0] <= 0:
+        return None
+    weights /= theta.common[0]
+    of = [usual(part.x, weights) > LEAST_USUAL for part in rows]
+    return weights if of and np.concatenate(of).mean() >= _MOSTLY else None
+
+
 def fold(
-    batches: Iterable[Rewards], k: int, d: int, as_of: float, half_life_days: float | None = None
+    batches: Iterable[Rewards],
+    k: int,
+    d: int,
+    as_of: float,
+    half_life_days: float | None = None,
+    usual_reward: Floats | None = None,
 ) -> Evidence:
-    """The sums of the rows, decayed to `as_of`. Raises ValueError on malformed rows."""
+    """The sums of the rows, decayed to `as_of`, under the weights of the usual reward.
+
+    Raises ValueError on malformed rows.
+    """
     parts = [part for part in batches if len(part)]
     if not parts:
         return Evidence(Sums.zeros(k, d), Sums.zeros(k, d))
@@ -134,11 +189,12 @@ def fold(
         )
     _check(rows, k, d)
     decay = _decay(as_of - rows.decided_at, half_life_days)
-    weight = rows.weight * decay
+    times = usual(rows.x, usual_reward)
+    weight, relative = rows.weight * decay, rows.reward / times
     return Evidence(
-        _sum(rows, rows.is_closed, weight, weight * rows.reward, k),
+        _sum(rows, rows.is_closed, weight * times, weight * rows.reward, relative, k),
         # What was seen of an open reward already is the share that has arrived: no second F.
-        _sum(rows, ~rows.is_closed, weight, decay * rows.reward, k),
+        _sum(rows, ~rows.is_closed, weight * times, decay * rows.reward, relative, k),
         min(0.0, float(rows.reward.min())),
     )
 
@@ -167,6 +223,7 @@ def update(
         return start
     low = min(start.theta.low, found.lowest)
     theta = _refit(total, low, context_precision, half_life_days)
+    theta = replace(theta, usual=start.theta.usual, usual_from=start.theta.usual_from)
     if policy in LEARN_TOGETHER and total.weight.sum() >= _AUTO_EVIDENCE:
         design = Design.of(state.units, state.actions)
         equations = Equations(design, *normal_equations(total, theta))
@@ -180,7 +237,8 @@ def subtract(state: PolicyState, rows: Rewards, actions: tuple[str, ...]) -> Pol
     `rows` must be the person's rows as they were learned (`actions` name their action axis). The
     sums agree with never having seen them up to rounding; theta is refitted at the next learn.
     """
-    found = fold([rows], len(actions), len(state.features), state.as_of, state.theta.half_life_days)
+    d, theta = len(state.features), state.theta
+    found = fold([rows], len(actions), d, state.as_of, theta.half_life_days, theta.usual)
     into = [actions.index(a) if a in actions else -1 for a in state.actions]
     return replace(
         state,
@@ -222,8 +280,10 @@ def _decay(age_seconds: Floats, half_life_days: float | None) -> Floats:
     return out
 
 
-def _sum(rows: Rewards, which: Bools, weight: Floats, reward: Floats, k: int) -> Sums:
-    """Sums of the rows `which`, with the weights of x x' and the weighted rewards (n,)."""
+def _sum(
+    rows: Rewards, which: Bools, weight: Floats, reward: Floats, relative: Floats, k: int
+) -> Sums:
+    """Sums of the rows `which`: weights of x x', weighted and relative rewards, all (n,)."""
     at = np.flatnonzero(which)
     at = at[np.argsort(rows.order[at], kind="stable")]
     group = rows.bucket[at] * k + rows.action[at]
@@ -242,7 +302,7 @@ def _sum(rows: Rewards, which: Bools, weight: Floats, reward: Floats, k: int) ->
             part = at[starts[action] : starts[action + 1]]
             x = np.concatenate([np.ones((len(part), 1)), rows.x[part]], axis=1)
             out.count[action] = len(part)
-            out.square[action] = reward[part] @ rows.reward[part]
+            out.square[action] = reward[part] @ relative[part]
             out.gram[action] = (x.T * weight[part]) @ x
             out.moment[action] = reward[part] @ x
         return out

@@ -25,6 +25,7 @@ DEFAULT_PRECISION = 100.0
 """Weak enough that differences between customers show before there is evidence to choose by."""
 
 _THETA_ARRAYS = ("feature_mean", "feature_scale", "common")
+_OPTIONAL = {"precisions": None, "usual_from": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,10 @@ class Theta:
     one reward · `low`, `high` the rewards that are 0 and 1 for a Beta policy ·
     `context_precision` the prior precision of an action's own weights of the standardised
     features (the intercept's is 1), both in units of 1 / noise^2 · `precisions` those of the
-    blocks of a factored policy, None before there is evidence to choose them by.
+    blocks of a factored policy, None before there is evidence to choose them by · `usual` (D,)
+    the weights in raw features of what a customer's reward usually is, in units of the mean
+    reward; None when it counts as the same for all. Sums made under one are of no use under
+    another · `usual_from` the closed decisions that it was fitted to.
     """
 
     feature_mean: Floats
@@ -99,6 +103,8 @@ class Theta:
     context_precision: float = DEFAULT_PRECISION
     half_life_days: float | None = None
     precisions: Precisions | None = None
+    usual: Floats | None = None
+    usual_from: float = 0.0
 
     @classmethod
     def initial(cls, d: int, context_precision: float, half_life_days: float | None) -> Theta:
@@ -205,7 +211,8 @@ def load(data: bytes) -> PolicyState:
 
 
 def _build(header: dict[str, Any], arrays: dict[str, Any]) -> PolicyState:
-    theta = Theta(*(arrays[name] for name in _THETA_ARRAYS), **_settings(header.pop("theta")))
+    settings = {**_settings(header.pop("theta")), "usual": arrays.get("usual")}
+    theta = Theta(*(arrays[name] for name in _THETA_ARRAYS), **settings)
     header["units"] = {a: tuple(blocks) for a, blocks in header.get("units", {}).items()}
     header["actions"], header["features"] = tuple(header["actions"]), tuple(header["features"])
     closed, not_closed = (
@@ -223,11 +230,9 @@ def _settings(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header(state: PolicyState) -> dict[str, Any]:
-    theta = {
-        f.name: getattr(state.theta, f.name) for f in fields(Theta) if f.name not in _THETA_ARRAYS
-    }
-    if state.theta.precisions is None:
-        del theta["precisions"]
+    arrays = (*_THETA_ARRAYS, "usual")
+    theta = {f.name: getattr(state.theta, f.name) for f in fields(Theta) if f.name not in arrays}
+    theta = {n: value for n, value in theta.items() if value != _OPTIONAL.get(n, ...)}
     return {
         "format": FORMAT,
         "agent": state.agent,
@@ -243,6 +248,7 @@ def _header(state: PolicyState) -> dict[str, Any]:
 def _arrays(state: PolicyState) -> dict[str, Floats]:
     return {
         **{name: getattr(state.theta, name) for name in _THETA_ARRAYS},
+        **({"usual": state.theta.usual} if state.theta.usual is not None else {}),
         **{f"closed_{f}": getattr(state.closed, f) for f in _SUMS},
         **{f"open_{f}": getattr(state.open, f) for f in _SUMS},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.epochs import initial_state, read_state, start_from_prior
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
-from decision_engine.learn import Rewards, buckets, learn
+from decision_engine.learn import PROPORTIONAL, Rewards, buckets, learn, learn_anew, outgrown
 from decision_engine.override_labels import label
 from decision_engine.policies import kind_of, shared_units
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
@@ -65,20 +66,23 @@ def learn_agent(
     previous = resumable(workspace, warehouse, name, outcomes)
     if previous is not None and previous.as_of >= seconds:
         return summary(previous, "learned already")
+    # What is usual for a customer is better known now; all sums are made anew under it.
+    if previous is not None and outgrown(replace(previous, policy=kind_of(agent.policy))):
+        previous = None
     features = feature_names(agent.context)
     learned: list[pa.Table] = []
-    new = learn(
-        previous,
-        rewards_of(workspace, warehouse, name, catalog.keys, features, previous, learned),
-        agent=name,
-        policy=kind_of(agent.policy),
-        actions=catalog.keys,
-        features=features,
-        as_of=seconds,
-        context_precision=getattr(agent.policy, "context_precision", "auto"),
-        half_life_days=getattr(agent.policy, "half_life_days", None),
-        units=shared_units(agent.policy, catalog.actions),
-    )
+    rows = rewards_of(workspace, warehouse, name, catalog.keys, features, previous, learned)
+    settings: dict[str, Any] = {
+        "agent": name,
+        "policy": kind_of(agent.policy),
+        "actions": catalog.keys,
+        "features": features,
+        "as_of": seconds,
+        "context_precision": getattr(agent.policy, "context_precision", "auto"),
+        "half_life_days": getattr(agent.policy, "half_life_days", None),
+        "units": shared_units(agent.policy, catalog.actions),
+    }
+    new = learn(previous, rows, **settings) if previous else learn_anew(list(rows), **settings)
     before = previous or initial_state(agent, catalog)
     if new.as_of == before.as_of:
         return summary(before, "too little evidence yet; the state stays")
@@ -119,10 +123,13 @@ def resumable(
     A changed context means that old sums are of other features. The decisions are all still
     there, but their logged x is of the old basis, so only those of the new basis count. Changed
     outcomes mean that old sums are of other rewards, and another window opens closed decisions
-    again, which would then count twice.
+    again, which would then count twice. Sums under a usual reward are for policies that have one.
     """
     state = read_state(workspace, warehouse, agent)
     if state is None or state.features != feature_names(workspace.agents[agent].context):
+        return None
+    kind = kind_of(workspace.agents[agent].policy)
+    if state.theta.usual is not None and kind not in PROPORTIONAL:
         return None
     (text,) = warehouse.rows(
         f"select summary from {workspace.engine('policy_states')} where agent = ? and is_current",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from decision_engine.basis import normal_equations
+from decision_engine.basis import normal_equations, usual
 from decision_engine.factors import Design, Equations, Precisions, diagonal, solver
 from decision_engine.keys import streams, uniforms
 from decision_engine.state import PolicyState, Theta
@@ -65,7 +65,8 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
         mean[rows] = product[:, :k]
         spread = np.square(product[:, k:]).reshape(len(product), -1, k)
         sd[rows] = np.sqrt(np.add.reduce(spread, axis=1))
-    return mean, sd
+    times = usual(x, state.theta.usual)[:, None]
+    return mean * times, sd * times
 
 
 def shares(state: PolicyState, actions: tuple[str, ...], x: Floats, eligible: Bools) -> Floats:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from decision_engine.decide import choose
 from decision_engine.keys import streams
-from decision_engine.learn import BUCKETS, Rewards, fold, update
+from decision_engine.learn import BUCKETS, Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, shares
 from decision_engine.state import PolicyState
 from decision_engine.types import Floats, Ints, Keys
@@ -40,7 +42,8 @@ class Engine:
     def learn(self, feedback: Feedback) -> None:
         """Closed rows once, open ones anew."""
         today, closed = int(feedback.age.max()), feedback.is_closed
-        use = np.flatnonzero(~closed | (feedback.day >= self._folded))
+        anew = outgrown(self.state) or not self._folded
+        use = np.flatnonzero(~closed | (feedback.day >= self._folded) | anew)
         rows = Rewards(
             x=feedback.x[use],
             action=feedback.action[use],
@@ -51,14 +54,19 @@ class Engine:
             order=use,
             decided_at=(feedback.day[use] * DAY).astype(np.float64),
         )
-        names = self._campaign.variants
-        found = fold([rows], len(names), len(self._features), today * DAY, self._half_life)
-        half_life = self._half_life
-        learned = update(
-            self.state, found, names, self._policy, today * DAY, half_life_days=half_life
-        )
-        if learned is not self.state:
-            self.state, self._folded = learned, today - WINDOW + 1
+        settings: dict[str, Any] = {
+            "agent": "bench",
+            "policy": self._policy,
+            "actions": self._campaign.variants,
+            "features": self._features,
+            "as_of": today * DAY,
+            "half_life_days": self._half_life,
+            "units": self._campaign.units,
+        }
+        first = learn_anew([rows], **settings) if anew else None
+        learned = first or learn(self.state, [rows], **settings)
+        if learned.as_of == today * DAY:
+            self.state, self._folded = learned, max(today - WINDOW + 1, 0)
 
 
 def _arrived(feedback: Feedback) -> Floats:
