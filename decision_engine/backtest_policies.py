@@ -10,7 +10,7 @@ from decision_engine import config
 from decision_engine.backtest_data import Campaign
 from decision_engine.decide import choose
 from decision_engine.keys import streams
-from decision_engine.learn import BUCKETS, Rewards, learn, learn_anew, outgrown
+from decision_engine.learn import Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, floor_of, kind_of
 from decision_engine.rejection import Learner
 from decision_engine.state import PolicyState
@@ -107,7 +107,7 @@ def rewards_of(campaign: Campaign, rows: Ints) -> Rewards:
         reward=campaign.log.reward[rows],
         weight=np.ones(n),
         is_closed=np.ones(n, dtype=np.bool_),
-        bucket=rows % BUCKETS,
+        bucket=np.zeros(n, dtype=np.int64),
         order=rows,
         decided_at=np.zeros(n),
     )

@@ -293,7 +293,7 @@ def _sum(
     at, edges = at[by_group], np.searchsorted(group[by_group], np.arange(BUCKETS * k + 1))
 
     def tree(low: int, high: int) -> Sums:
-        if high - low > 1:
+        if high - low > 1 and edges[low * k] < edges[high * k]:
             middle = (low + high) // 2
             return tree(low, middle) + tree(middle, high)
         out = Sums.zeros(k, rows.x.shape[1])

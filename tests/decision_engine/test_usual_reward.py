@@ -64,7 +64,9 @@ def test_means_are_rewards_and_bits_are_of_the_row_alone(policy: str) -> None:
         alone = POLICIES[policy].posterior(state, ACTIONS, x[i : i + 1])
         assert np.array_equal(alone[0][0], mean[i])
         assert np.array_equal(alone[1][0], sd[i])
-    assert np.array_equal(load(save(state)).theta.usual, state.theta.usual)
+    again = load(save(state)).theta.usual
+    assert again is not None
+    assert np.array_equal(again, state.theta.usual)
     assert load(save(state)).version == state.version
 
 

@@ -82,7 +82,8 @@ def main() -> None:
         teach(workspace)
         decided = decide_all(workspace, AS_OF)
         made = sum(a["decisions"] for a in decided["agents"].values())
-        command = [Path(sys.executable).with_name("nextmove"), "replay", "--project", str(root)]
+        nextmove = str(Path(sys.executable).with_name("nextmove"))
+        command = [nextmove, "replay", "--project", str(root)]
         begun = time.perf_counter()
         again = subprocess.run(
             [*command, "--json", "--sample", str(options.sample)], check=False, capture_output=True
