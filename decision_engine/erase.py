@@ -169,7 +169,8 @@ def _unlearn(
     after = state
     for rows in mine:
         after = subtract(after, rows, state.actions)
-    anew = fold(others, k, d, state.as_of, state.theta.half_life_days)
+    theta = state.theta
+    anew = fold(others, k, d, state.as_of, theta.half_life_days, theta.usual)
     difference = max(_apart(after.closed, anew.closed), _apart(after.open, anew.open))
     if not difference <= PROVEN:
         raise StepError(

@@ -126,24 +126,20 @@ class Beta(MabWiser):
 
 
 class ContextualBandits(Peer):
-    """A policy of contextualbandits, fitted to all rows `every` few times: its fit starts anew."""
+    """A policy of contextualbandits, fitted to all rows each time: its fit starts anew."""
 
-    def __init__(
-        self, campaign: Campaign, seed: int, policy: str, every: int = 7, **options: Any
-    ) -> None:
+    def __init__(self, campaign: Campaign, seed: int, policy: str, **options: Any) -> None:
         from contextualbandits import online
 
         super().__init__(campaign, seed)
-        self._every = every
         made = getattr(online, policy)
         self._made = made(campaign.k, random_state=seed + 1, njobs=1, **options)
         self._rows: list[tuple[Floats, Ints, Floats]] = []
 
     def fit(self, x: Floats, action: Ints, reward: Floats) -> None:
-        """All rows, when it is time."""
+        """All rows so far."""
         self._rows.append((x, action, reward))
-        if len(self._rows) % self._every == 1 % self._every:
-            self._made.fit(*(np.concatenate(part) for part in zip(*self._rows, strict=True)))
+        self._made.fit(*(np.concatenate(part) for part in zip(*self._rows, strict=True)))
 
     def predict(self, x: Floats) -> Ints:
         """One prediction per row."""

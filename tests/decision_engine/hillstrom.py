@@ -19,7 +19,7 @@ from decision_engine.backtest_data import Campaign, read_campaign, read_table
 from decision_engine.backtest_policies import Engine
 from decision_engine.rejection import Learner, replay
 from decision_engine.types import Floats, Ints
-from tests.decision_engine.campaign_peers import PEERS, Beta, ContextualBandits, Peer, VowpalWabbit
+from tests.decision_engine.campaign_peers import PEERS, Beta, Peer, VowpalWabbit
 
 CONTEXT = ("recency", "history", "mens", "womens", "zip_code", "newbie", "channel")
 Maker = Callable[[Campaign, int], Learner]
@@ -68,11 +68,8 @@ OURS: dict[str, Maker] = {
 }
 THEIRS: dict[str, Maker] = {
     "mabwiser Thompson (Beta)": _peer(Beta),
-    **{name: _peer(PEERS[name]) for name in PEERS if "LogisticTS" not in name},
+    **{name: _peer(make) for name, make in PEERS.items()},
     "vowpalwabbit bag 5": _peer(lambda c, s: VowpalWabbit(c, s, "--bag 5")),
-    "contextualbandits LogisticTS": _peer(
-        lambda c, s: ContextualBandits(c, s, "LogisticTS", every=2)
-    ),
 }
 
 

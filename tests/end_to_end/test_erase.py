@@ -94,7 +94,7 @@ def test_the_state_is_the_one_that_never_knew_the_person(project: Path, tmp_path
     never = state_of(lived(other, workspace, customer))
     # What they did comes to light later: it must not be taken out, for it was not learned.
     with workspace.warehouse() as warehouse:
-        warehouse.rows(f"update {workspace.model('fct_decision_rewards')} set reward = 7")
+        warehouse.rows(f"update {workspace.model('fct_decision_rewards')} set credited_reward = 7")
 
     result = erase(workspace, customer)
 
