@@ -170,6 +170,27 @@ class Signing(Protocol):
         ...
 
 
+@runtime_checkable
+class LoggingIn(Protocol):
+    """A destination whose key may be a client's, who gets an access token for it."""
+
+    def is_client(self, api_key: str) -> bool:
+        """Whether the key is a client's; else it is an access token itself."""
+        ...
+
+    def login(self, api_key: str) -> Request:
+        """The call that asks for a token."""
+        ...
+
+    def token(self, reply: Reply) -> str | None:
+        """The token in the answer, if there is one."""
+        ...
+
+    def headers(self, api_key: str) -> Mapping[str, str]:
+        """Authentication headers for one call, by a token."""
+        ...
+
+
 SendGate = Callable[[Mapping[str, Any], datetime], str | None]
 """Asked at the send boundary for every intent: None to send, or the reason to skip."""
 

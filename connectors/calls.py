@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from connectors.base import (
     Destination,
     Lane,
+    LoggingIn,
     Receipt,
     Record,
     Reply,
@@ -32,6 +33,7 @@ from connectors.errors import (
 )
 from connectors.http import Http, Sign
 from connectors.limits import TOO_MANY, Limiter
+from connectors.login import LoggedIn
 
 Post = Callable[[Request], Reply]
 """Sends one request. Raises NotSentError or UnknownOutcomeError when there is no reply."""
@@ -73,6 +75,10 @@ def connected(
     """The destination behind a base URL. Raises ConfigurationError for a bad URL or key."""
     if not api_key:
         raise ConfigurationError(f"{destination.name} has no key", "set its environment variable")
+    if isinstance(destination, LoggingIn) and destination.is_client(api_key):
+        with LoggedIn(destination, url, api_key) as client:
+            yield Target(destination, client.post, daily_share)
+        return
     headers, sign = destination.headers(api_key), _signer(destination, api_key)
     with Http(url, headers, api_key, sign=sign) as http:
         yield Target(destination, http.post, daily_share)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -18,6 +19,7 @@ from connectors.destinations import _replies as replies
 from connectors.destinations import _salesforce_bulk as bulk
 from connectors.destinations._salesforce_fields import OBJECTS, ROOT, Kind, fields_of, key_of
 
+TOKEN = "/services/oauth2/token"  # noqa: S105 - a path
 _WINDOWS = (Window(10, 1), Window(15_000, 86_400))
 """A pace of our own for the second; the day's limit is the account's, see `daily_share`."""
 _MOST_BY_COLLECTIONS = 2_000
@@ -66,6 +68,26 @@ class Salesforce:
     def headers(self, api_key: str) -> Mapping[str, str]:
         """Bearer authentication with an access token."""
         return {"Authorization": f"Bearer {api_key}"}
+
+    def is_client(self, api_key: str) -> bool:
+        """`consumer key:consumer secret`; an access token has no colon."""
+        return ":" in api_key
+
+    def login(self, api_key: str) -> Request:
+        """The client credentials flow of OAuth 2.0, at the org's own address."""
+        client, _, secret = api_key.partition(":")
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": client.strip(),
+            "client_secret": secret.strip(),
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return Request("POST", TOKEN, None, (), headers=headers, body=urlencode(form).encode())
+
+    def token(self, reply: Reply) -> str | None:
+        """`access_token` of the answer."""
+        found = replies.body_of(reply).get("access_token")
+        return found if isinstance(found, str) and found else None
 
     def build(self, stream: str, records: Sequence[Record]) -> Request:
         """One Collections upsert, or the first call of a bulk job.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from connectors.sandbox.ledger import Entry
 from connectors.sandbox.limits import Limit, Pool, Usage
@@ -20,6 +22,7 @@ MAX_RECORDS = 200
 MAX_BODY = 6 * 1024 * 1024  # a guess
 MAX_CSV = 150 * 1024 * 1024
 ROOT = "/services/data/v62.0"
+CLIENT = "sandbox-salesforce-client"
 KEYS = {"Contact": "nextmove_id__c", "Task": "nextmove_key__c"}
 """The external id fields that the imitated org has."""
 _CSV = {"content-type": "text/csv"}
@@ -45,11 +48,15 @@ class Salesforce:
         self._state = state
         self._key = key
         self._jobs: dict[str, _Job] = {}
+        self._token = ""
         pool = Pool([DAILY], limit_divisor)
         jobs = f"{ROOT}/jobs/ingest"
         self.endpoints: Mapping[str, Endpoint] = {
             f"PATCH {ROOT}/composite/sobjects/{{object}}/{{field}}": Endpoint(
                 self._upsert, pool, MAX_BODY
+            ),
+            "POST /services/oauth2/token": Endpoint(
+                self._log_in, pool, MAX_BODY, is_raw=True, is_open=True
             ),
             f"POST {jobs}": Endpoint(self._create, pool, MAX_BODY),
             f"PUT {jobs}/{{id}}/batches": Endpoint(self._upload, pool, MAX_CSV, is_raw=True),
@@ -67,8 +74,9 @@ class Salesforce:
         }
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
-        """Bearer token."""
-        return carries(headers, "authorization", f"Bearer {self._key}")
+        """Bearer token: the key, or the one that was given last; it ends the one before."""
+        tokens = (self._key, self._token) if self._token else (self._key,)
+        return any(carries(headers, "authorization", f"Bearer {t}") for t in tokens)
 
     def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:
         """How much of the day's calls is used."""
@@ -79,6 +87,16 @@ class Salesforce:
     def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
         """403 when the day's calls are used up."""
         return _error(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+
+    def _log_in(self, body: bytes) -> Answer:
+        """Client credentials: one client, whose secret is the key."""
+        asked = dict(parse_qsl(body.decode("latin-1")))
+        if asked.get("grant_type") != "client_credentials":
+            return _oauth_error("unsupported_grant_type", "grant type not supported")
+        if (asked.get("client_id"), asked.get("client_secret")) != (CLIENT, self._key):
+            return _oauth_error("invalid_client", "invalid client credentials")
+        self._token = secrets.token_hex(24)
+        return answer(200, {"access_token": self._token, "token_type": "Bearer"})
 
     # ---- collections ----
 
@@ -192,6 +210,10 @@ class Salesforce:
         writer.writeheader()
         writer.writerows(rows)
         return Answer(200, text.getvalue().encode(), _CSV)
+
+
+def _oauth_error(code: str, message: str) -> Answer:
+    return answer(400, {"error": code, "error_description": message})
 
 
 def _error(status: int, code: str, message: str) -> Answer:
