@@ -22,9 +22,12 @@ def clean_id(value: str | None) -> str | None:
 
 
 def clean_email(value: str | None) -> str | None:
-    """As `clean_id`, in lower case."""
+    """As `clean_id`, in lower case; None for what is no address.
+
+    Something like `none`, written down for many, would make one person of them.
+    """
     cleaned = clean_id(value)
-    return _lower(cleaned) if cleaned is not None else None
+    return _lower(cleaned) if cleaned is not None and "@" in cleaned else None
 
 
 def clean_phone(value: str | None) -> str | None:

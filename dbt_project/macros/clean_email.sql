@@ -1,4 +1,4 @@
-{#- An email address as identifier: no surrounding blanks, lower case, NULL when empty. -#}
+{#- An email address as identifier: no surrounding blanks, lower case; NULL for what is no address. -#}
 {% macro clean_email(column) -%}
-    nullif(lower({{ nextmove.trimmed(column) }}), '')
+    case when {{ column }} like '%@%' then lower({{ nextmove.trimmed(column) }}) end
 {%- endmacro %}

@@ -34,6 +34,8 @@ from decision_engine.service.store_file import StoreError
 MAX_BODY = 64 << 20
 """A policy of thousands of weights per action is tens of megabytes."""
 MAX_ROWS = 500
+CLOCK_TOLERANCE = 300_000_000
+"""Microseconds by which the clock of who publishes may be ahead."""
 
 _logger = logging.getLogger(__name__)
 
@@ -122,6 +124,7 @@ class Publishing(Part):
         if hello.instance is not None:
             self._require(hello.instance)
         if hello.as_of is not None:
+            _require_past(hello.as_of)
             await asyncio.to_thread(self._store.complete, hello.as_of)
         return {"instance": self._store.instance}
 
@@ -162,6 +165,12 @@ class Publishing(Part):
     def _require(self, instance: str) -> None:
         if instance != self._store.instance:
             raise _AnswerError(409, "this is another store than the one that was filled so far")
+
+
+def _require_past(as_of: int) -> None:
+    """A moment that is still to come would make profiles pass for fresh for as long."""
+    if as_of > time.time_ns() // 1000 + CLOCK_TOLERANCE:
+        raise _AnswerError(400, "`as_of` is in the future; microseconds since 1970, UTC, are meant")
 
 
 def _decoded(body: bytes, kind: Any) -> Any:

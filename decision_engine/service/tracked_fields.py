@@ -257,12 +257,11 @@ def _optional(
 
 
 def _email(value: object, notes: Notes) -> str | None:
-    """Something like `none`, sent for many, would make one person of them."""
-    found = _optional("email", value, clean_email, LONGEST_EMAIL, notes)
-    if found is not None and "@" not in found:
+    """A clean address, or None and a note."""
+    found = _optional("email", value, clean_id, LONGEST_EMAIL, notes)
+    if found is not None and clean_email(found) is None:
         notes["email"] = "not an address: left out"
-        return None
-    return found
+    return clean_email(found)
 
 
 def _is_fit(text: str, longest: int) -> bool:

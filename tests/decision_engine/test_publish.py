@@ -112,6 +112,7 @@ def test_another_instance_is_a_conflict_and_changes_nothing(service: HotService,
     [
         ("", b"", 400, "not understood"),
         ("", {"as_of": "yesterday"}, 400, "Expected `int"),
+        ("", {"as_of": 4_102_444_800_000_000}, 400, "`as_of` is in the future"),
         ("", {"rows": []}, 400, "unknown field `rows`"),
         ("/profiles", {"rows": []}, 400, "missing required field `instance`"),
         ("/profiles", {"instance": "x", "rows": {}}, 400, "Expected `array`"),
@@ -126,6 +127,7 @@ def test_what_is_not_understood(
     reply = put(service, path, body)
     assert reply.status_code == status
     assert error in reply.json()["error"]
+    assert service.store.as_of is None
 
 
 def test_a_body_has_a_limit(service: HotService) -> None:

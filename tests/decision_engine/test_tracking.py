@@ -398,7 +398,8 @@ class TestParityWithDbt:
     @pytest.mark.parametrize("name", ["clean_id", "clean_email", "clean_phone"])
     def test_nasty_texts(self, name: str) -> None:
         clean = getattr(identifiers, name)
-        texts = [*self.NASTY, *(chr(c) + "a" + chr(c) for c in range(1, 0x3100))]
+        around = [chr(c) + middle + chr(c) for c in range(1, 0x3100) for middle in ("a", "A@b")]
+        texts = [*self.NASTY, *(f"{text}@{text}" for text in self.NASTY), "@", " @ ", *around]
         with duckdb.connect() as database:
             found = database.execute(self.sql(name), [texts]).fetchall()
         assert found == [(clean(text),) for text in texts]

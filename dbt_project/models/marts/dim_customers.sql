@@ -2,14 +2,26 @@ with identity as (
     select * from {{ ref('int_identity__map') }}
 ),
 
+own_records as (
+    select email from {{ ref('stg_crm__contacts') }} where created_at <= {{ nextmove.as_of() }}
+    union
+    select email from {{ ref('stg_shop__orders') }} where ordered_at <= {{ nextmove.as_of() }}
+),
+
+-- Anybody can tell the tracker of an address, so one that the company has written down comes first.
 ranked as (
     select
         identity.*,
         row_number() over (
             partition by customer_id, identifier_kind
-            order by last_seen_at desc, {{ nextmove.in_byte_order('identifier_value') }}
+            order by
+                case when own_records.email is not null then 0 else 1 end,
+                last_seen_at desc,
+                {{ nextmove.in_byte_order('identifier_value') }}
         ) as recency
     from identity
+    left join own_records
+        on identity.identifier_kind = 'email' and identity.identifier_value = own_records.email
 ),
 
 people as (

@@ -12,9 +12,9 @@ features as (
             when price_visits_7d > 0 then 'looked at prices in the last 7 days'
             when cart_visits_24h > 0 then 'has been in the cart in the last 24 hours'
             when days_since_last_order is not null
-                then 'last ordered ' || {{ nextmove.days_ago('days_since_last_order') }}
+                then 'last ordered ' || {{ nextmove.on_date('days_since_last_order') }}
             when days_since_last_visit is not null
-                then 'last visited ' || {{ nextmove.days_ago('days_since_last_visit') }}
+                then 'last visited ' || {{ nextmove.on_date('days_since_last_visit') }}
             else 'has not been active yet'
         end as observation
     from {{ ref('dim_customer_features') }}
