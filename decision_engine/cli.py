@@ -8,7 +8,6 @@ rejected or their fate is unknown · 4 `plan --exit-code` found changes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -25,9 +24,6 @@ from decision_engine.loop_commands import build, decide, deliver, learn, load, r
 from decision_engine.override_commands import override
 from decision_engine.sync_commands import syncs
 from decision_engine.terminal import totals_table
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Group
@@ -23,9 +23,6 @@ from decision_engine.command import (
     reported_errors,
 )
 from decision_engine.terminal import new_table, totals_table
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()

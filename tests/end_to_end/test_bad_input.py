@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from connectors.limits import Limiter
 from decision_engine.cli import main
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
@@ -117,7 +118,8 @@ def decided(project: Path) -> None:
         assert delivery.dispatch(midnight(0).date().isoformat(), midnight(0))["intents"] > 0
 
 
-def test_dead_server(project: Path) -> None:
+def test_dead_server(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limiter, "_backoff", lambda *_: 0.0)
     decided(project)
     before = state_of(project)
     config = project / "nextmove.yml"
