@@ -30,7 +30,7 @@ from decision_engine.service.store_rows import Policy
 from decision_engine.state import load
 from decision_engine.workspace import Workspace
 
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 15.0
 """What comes after costs a replay at the start; a page of the store is written once for all who
 are on it, so a short while costs more."""
 GROUP = 64

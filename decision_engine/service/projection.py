@@ -200,7 +200,7 @@ class Projection:
 def _in_no_hurry() -> None:
     """The log has it all, so the thread that answers comes first where both share a core."""
     if sys.platform == "linux":  # elsewhere threads have no priority of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _pending_of(blob: bytes | None) -> dict[str, Pending]:

@@ -207,7 +207,7 @@ def decisions_in(log: Path) -> int:
 def main() -> None:
     """Measure and print; exit 1 when a decision is missing from the log."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
     seconds = parser.parse_args().seconds
     os.sched_setaffinity(0, {LOAD_CORE})
     gc.disable()  # a pause of the generator is none of the server
