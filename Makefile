@@ -27,10 +27,10 @@ lint: setup  ## style, types and import rules
 	@$(RUN)/lint-imports
 
 test: lint  ## style, types, import rules and every test but the slow ones
-	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow"
+	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: lint  ## every test
-	@$(RUN)/pytest -n 2 --dist loadfile
+	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 	@$(MAKE) --no-print-directory storm storm-loop storm-hotpath storm-webhooks storm-verdicts
 
 storm: setup  ## 10,000 crashes of deliveries, half with the vendor's answer lost; every row compared
