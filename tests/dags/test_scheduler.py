@@ -108,7 +108,6 @@ def test_killed_on_the_way_the_chain_comes_to_its_end(airflow: Airflow, shop: Sh
     assert tries(airflow, "build_profiles") > 1
     assert tries(airflow, "decide") > 1
     assert tries(airflow, "deliver") > 1
-    assert "is open in another process" in airflow.logs() or "is in use" in airflow.logs()
     runs = Counter(d for (d,) in airflow.rows("select dag_id from dag_run"))
     assert runs["build_profiles"] == 1
 
