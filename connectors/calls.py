@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from connectors.base import (
@@ -76,7 +76,7 @@ def connected(
     if not api_key:
         raise ConfigurationError(f"{destination.name} has no key", "set its environment variable")
     if isinstance(destination, LoggingIn) and destination.is_client(api_key):
-        with LoggedIn(destination, url, api_key) as client:
+        with closing(LoggedIn(destination, url, api_key)) as client:
             yield Target(destination, client.post, daily_share)
         return
     headers, sign = destination.headers(api_key), _signer(destination, api_key)

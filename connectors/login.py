@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
-from typing import Self
 
 from connectors.base import LoggingIn, Reply, Request
 from connectors.errors import NotSentError, UnknownOutcomeError
@@ -31,15 +29,15 @@ class LoggedIn:
 
     def post(self, request: Request) -> Reply:
         """One call. Raises NotSentError or UnknownOutcomeError when there is no whole reply."""
-        for is_last in (False, True):
-            way = self._enter()
-            if isinstance(way, Reply):
-                return way
-            reply = way.post(request)
-            if reply.status != _REFUSED or is_last:
-                return reply
-            self._leave(way)
-        raise AssertionError
+        way = self._enter()
+        if isinstance(way, Reply):
+            return way
+        reply = way.post(request)
+        if reply.status != _REFUSED:
+            return reply
+        self._leave(way)
+        again = self._enter()
+        return again if isinstance(again, Reply) else again.post(request)
 
     def _enter(self) -> Http | Reply:
         """The way with a token; the refusal, as a 401, when there is none to be had."""
@@ -64,15 +62,8 @@ class LoggedIn:
             if self._inside is way:
                 self._inside = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close all connections."""
         self._door.close()
         if self._inside is not None:
             self._inside.close()
