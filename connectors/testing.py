@@ -9,7 +9,7 @@ import msgspec
 from connectors.base import Destination, Receipt, Record, Reply, Request, Signing, Status
 from connectors.errors import RefusedRecordError
 
-SECRET = "canary-key-5up3r"  # noqa: S105
+SECRET = "canary-key-5up3r"  # noqa: S105 - a canary
 _NO_EVIDENCE = (
     Reply(200, b""),
     Reply(200, b"{}"),

@@ -9,8 +9,8 @@ from decision_engine.types import Floats
 
 
 def posterior(
-    state: PolicyState,  # noqa: ARG001 - nothing is learned
-    actions: tuple[str, ...],  # noqa: ARG001
+    state: PolicyState,
+    actions: tuple[str, ...],
     x: Floats,
 ) -> tuple[Floats, Floats]:
     """Empty (n, 0): the law has no parameters."""
@@ -19,12 +19,12 @@ def posterior(
 
 def weights(
     state: PolicyState,
-    actions: tuple[str, ...],  # noqa: ARG001 - nothing is learned
+    actions: tuple[str, ...],
 ) -> Floats:
     """Empty (0, D): nothing is expected of any action."""
     return np.empty((0, len(state.features) + 1))
 
 
-def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
+def in_rewards(state: PolicyState, mean: Floats) -> Floats:
     """The same empty array."""
     return mean

@@ -63,7 +63,7 @@ class Braze:
             "server_error": answer(500, {"message": "Internal Server Error"}),
         }
 
-    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Bearer token."""
         return carries(headers, "authorization", f"Bearer {self._key}")
 
@@ -78,7 +78,7 @@ class Braze:
             "x-ratelimit-reset": str(math.ceil(time.time() + usage.resets_in)),
         }
 
-    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
+    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:
         """429; the state of the limit is in the headers."""
         return answer(429, {"message": "Rate limit exceeded"})
 

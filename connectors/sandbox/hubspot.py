@@ -45,7 +45,7 @@ class HubSpot:
             "server_error": _error(500, "internal error"),
         }  # fmt: skip
 
-    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Bearer token."""
         return carries(headers, "authorization", f"Bearer {self._key}")
 
@@ -60,7 +60,7 @@ class HubSpot:
             "x-hubspot-ratelimit-remaining": str(rolling.remaining),
         }
 
-    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
+    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:
         """429 with the policy that was broken."""
         full = next((usage for usage in usages if not usage.is_allowed), usages[0])
         policy = full.limit.name

@@ -64,15 +64,15 @@ class Iterable:
             "server_error": _error(500, "GenericError", "An unexpected error occurred"),
         }
 
-    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Api-Key header."""
         return carries(headers, "api-key", self._key)
 
-    def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:  # noqa: ARG002
+    def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:
         """None are documented."""
         return {}
 
-    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
+    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:
         """429 RateLimitExceeded, without a Retry-After."""
         message = f"Exceeded rate limit for endpoint: {path}, project: 1"
         return _error(429, "RateLimitExceeded", message, {})

@@ -73,7 +73,7 @@ class Salesforce:
             "server_error": _error(500, "UNKNOWN_EXCEPTION", "An unexpected error occurred"),
         }
 
-    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Bearer token: the key, or the one that was given last; it ends the one before."""
         tokens = (self._key, self._token) if self._token else (self._key,)
         return any(carries(headers, "authorization", f"Bearer {t}") for t in tokens)
@@ -84,7 +84,7 @@ class Salesforce:
         used = usage.limit.calls - usage.remaining
         return {"sforce-limit-info": f"api-usage={used}/{usage.limit.calls}"}
 
-    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
+    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:
         """403 when the day's calls are used up."""
         return _error(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
 

@@ -37,7 +37,7 @@ class Slack:
             "server_error": answer(500, {"ok": False, "error": "internal_error"}),
         }
 
-    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002
+    def is_authentic(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Bearer token."""
         return carries(headers, "authorization", f"Bearer {self._key}")
 
@@ -46,7 +46,7 @@ class Slack:
         full = [usage.resets_in for usage in usages if not usage.is_allowed]
         return {"retry-after": str(math.ceil(max(full)))} if full else {}
 
-    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
+    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:
         """429 with Retry-After."""
         return answer(429, {"ok": False, "error": "ratelimited"})
 

@@ -24,7 +24,7 @@ class Webhook:
 
     name = NAME
 
-    def __init__(self, state: State, key: str, limit_divisor: float = 1.0) -> None:  # noqa: ARG002
+    def __init__(self, state: State, key: str, limit_divisor: float = 1.0) -> None:
         self._state = state
         self._key = base64.b64decode(key.removeprefix("whsec_"))
         self._id = ""
@@ -49,11 +49,11 @@ class Webhook:
         given = headers.get("webhook-signature", "").split(" ")
         return any(hmac.compare_digest(one, f"v1,{right}") for one in given)
 
-    def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:  # noqa: ARG002
+    def rate_headers(self, usages: Sequence[Usage]) -> Mapping[str, str]:
         """None."""
         return {}
 
-    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:  # noqa: ARG002
+    def limited(self, path: str, usages: Sequence[Usage]) -> Answer:
         """Never asked: there is no limit."""
         return answer(429, {})
 

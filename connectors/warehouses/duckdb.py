@@ -110,7 +110,7 @@ class DuckDB:
         )
         return dict(found) if found else None
 
-    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:  # noqa: ARG002
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:
         """Create the table (and its schema) if it is not there.
 
         The key is not enforced: one process writes at a time, and an index slows it down.

@@ -84,7 +84,7 @@ class Snowflake(Server):
         user: str,
         database: str,
         warehouse: str,
-        read_only: bool = False,  # noqa: ARG002 - a role without write grants is Snowflake's way
+        read_only: bool = False,
         **more: Any,
     ) -> None:
         """`more`: password, role; host, port and protocol of an account behind another address."""
@@ -148,7 +148,7 @@ class Snowflake(Server):
         is_list = pa.types.is_list(kind) and not pa.types.is_string(kind.value_type)
         return ARRAY() if is_list else super().type_of(kind)
 
-    def keyed(self, index: sa.Index) -> Iterator[Any]:  # noqa: ARG002
+    def keyed(self, index: sa.Index) -> Iterator[Any]:
         """Keys are not kept unique."""
         return iter(())
 
@@ -166,7 +166,7 @@ class Snowflake(Server):
             self.run(f"use schema {self._home}")
 
     @contextmanager
-    def staged(self, table: str, data: pa.Table) -> Iterator[str]:  # noqa: ARG002
+    def staged(self, table: str, data: pa.Table) -> Iterator[str]:
         """`data` in a table of this session, which holds texts, as a select with types."""
         names = [f"c{i}" for i in range(data.num_columns)]
         texts = pa.table([_write(c) for c in data.columns], names=names)

@@ -70,7 +70,7 @@ def weights(state: PolicyState, actions: tuple[str, ...]) -> Floats:
     return np.ascontiguousarray(_weights(state, actions).mean.T)
 
 
-def in_rewards(state: PolicyState, mean: Floats) -> Floats:  # noqa: ARG001
+def in_rewards(state: PolicyState, mean: Floats) -> Floats:
     """The means as they are: the model is in reward units."""
     return mean
 
