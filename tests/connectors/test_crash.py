@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from connectors.deliver import IN_FLIGHT
 from connectors.failpoint import FAILPOINTS
 from connectors.journal import Journal
 from tests.connectors.storm_sends import OTHERS, storm
+from tests.fork_server import fork_server
 
-ROOT = Path(__file__).parents[2]
 COUNT = 50
 IN_DOUBT = 4 * IN_FLIGHT
 """Messages that can be under way together, 4 in a request."""
@@ -116,16 +115,8 @@ def worker() -> Iterator[Worker]:
 @contextmanager
 def running_worker() -> Iterator[Worker]:
     """The fork server."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.connectors.crash_worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
+    with fork_server("tests.connectors.crash_worker") as process:
         yield Worker(process)
-        assert process.stdin
-        process.stdin.close()
 
 
 def check_books(directory: Path, ledger: Ledger, crashes: int, count: int = COUNT) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,10 +31,10 @@ from decision_engine.workspace import Workspace
 from tests.connectors import crash_worker, storm_sends
 from tests.connectors.sends import NOW
 from tests.end_to_end import storm_outbox
+from tests.fork_server import fork_server
 from tests.sandbox_inside import KEYS, base
 from tests.sandbox_process import Sandbox, running_sandbox
 
-ROOT = Path(__file__).parents[2]
 OF_SENDS = [n for n in FAILPOINTS if n.startswith(("framed.append", "journal.", "deliver."))]
 OF_OUTBOX = [
     "sync.call.before",
@@ -116,16 +115,8 @@ class Children:
 @contextmanager
 def children() -> Iterator[Children]:
     """The fork server."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.end_to_end.storm_kills"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
+    with fork_server("tests.end_to_end.storm_kills") as process:
         yield Children(process)
-        assert process.stdin
-        process.stdin.close()
 
 
 def trouble(
