@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from connectors.base import Warehouse
 from decision_engine import configurations
+from decision_engine.agent_in_epoch import in_epoch
 from decision_engine.arrow import matrix_of
 from decision_engine.counterfactual import counterfactuals
-from decision_engine.epochs import FEATURES, in_epoch, read_state
+from decision_engine.epochs import FEATURES, read_state
 from decision_engine.errors import StepError
 from decision_engine.explain.case import Case
 from decision_engine.explain.explanation import Counterfactual, Explanation, Replay, explanation

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from connectors import failpoint
 from connectors.base import Warehouse
 from decision_engine import epochs, keys
+from decision_engine.agent_in_epoch import AgentInEpoch, at_prices
 from decision_engine.arrow import contexts_of
 from decision_engine.budgets import lots, worth_it
 from decision_engine.build import Progress
@@ -22,7 +23,7 @@ from decision_engine.cross_check import TREATMENT
 from decision_engine.data_checks import distrusted
 from decision_engine.decide import Candidates, arbitrate, decide, gains, values
 from decision_engine.decrees import with_lists
-from decision_engine.epochs import FEATURES, AgentInEpoch, Begun
+from decision_engine.epochs import FEATURES, Begun
 from decision_engine.errors import StepError
 from decision_engine.features import (
     ALL_TRUSTED,
@@ -81,7 +82,7 @@ def decide_all(
         if begun.is_new:
             columns = needed(workspace.project, agents)
             prices = prices_of(workspace, warehouse, agents, epoch, columns, decide_batch)
-            agents = epochs.at_prices(workspace, agents, prices)
+            agents = at_prices(workspace, agents, prices)
         if begun.is_new and not dry_run:
             workspace.prices.write(prices)
             epochs.commit(workspace, warehouse, epoch, agents)

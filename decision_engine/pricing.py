@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from connectors.base import Warehouse
+from decision_engine.agent_in_epoch import AgentInEpoch, at_prices
 from decision_engine.arrow import contexts_of
 from decision_engine.budgets import Prices, clearing, uses
-from decision_engine.epochs import FEATURES, AgentInEpoch, at_prices
+from decision_engine.epochs import FEATURES
 from decision_engine.limits_left import left
 from decision_engine.types import Contexts, Decisions, Epoch
 from decision_engine.workspace import Workspace

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.arrow import list_array
 from decision_engine.config import hours
-from decision_engine.epochs import AgentInEpoch
 from decision_engine.tables import DECISIONS
 from decision_engine.types import Decisions, Epoch, Floats, seconds_of
 

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from connectors import failpoint
 from connectors.base import Warehouse
 from decision_engine import keys
+from decision_engine.agent_in_epoch import initial_state
 from decision_engine.arrow import column_of_array, matrix_of
-from decision_engine.epochs import initial_state, read_state, start_from_prior
+from decision_engine.epochs import read_state, start_from_prior
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.learn import PROPORTIONAL, Rewards, buckets, learn, learn_anew, outgrown

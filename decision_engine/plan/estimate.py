@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from connectors.base import Warehouse
+from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch
 from decision_engine.arrow import matrix_of
 from decision_engine.budgets import lots, worth_it
 from decision_engine.cross_check import TREATMENT
 from decision_engine.decide import gains, probabilities
 from decision_engine.decrees import with_lists
-from decision_engine.epochs import AgentInEpoch, in_epoch, read_state
+from decision_engine.epochs import read_state
 from decision_engine.errors import MissingColumnError
 from decision_engine.evaluate import Estimate, Log, compare
 from decision_engine.features import feature_names

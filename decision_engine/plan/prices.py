@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from connectors.base import Warehouse
+from decision_engine.agent_in_epoch import at_prices
 from decision_engine.batch import decide_batch
 from decision_engine.budgets import Prices, uses
 from decision_engine.config import Limit
-from decision_engine.epochs import at_prices
 from decision_engine.limits_left import left
 from decision_engine.plan.journey import DAY, Journey
 from decision_engine.plan.sides import Made, Moves, Side, made

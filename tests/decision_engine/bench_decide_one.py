@@ -25,11 +25,11 @@ import numpy as np
 import yaml
 
 from decision_engine import config
+from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.batch import decide_batch
 from decision_engine.catalog import catalog_of
 from decision_engine.config import AgentAction, ContextFeature, Creative, Incentive
 from decision_engine.decide import AgentPlan, choose
-from decision_engine.epochs import AgentInEpoch
 from decision_engine.features import design, feature_names
 from decision_engine.guardrails import columns_of, reasons, send_at
 from decision_engine.keys import customer_keys, decision_keys

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decision_engine import epochs
+from decision_engine.agent_in_epoch import AgentInEpoch, at_prices, in_epoch
 from decision_engine.batch import decide_all, decide_batch, needed
 from decision_engine.budgets import Prices, clearing, costs, lots, use, uses, worth_it
 from decision_engine.config import Incentive, Limit, needs_approval
@@ -121,7 +122,7 @@ def shop(tmp_path: Path) -> Shop:
     return found
 
 
-def pushes(shop: Shop, agents: list[epochs.AgentInEpoch]) -> int:
+def pushes(shop: Shop, agents: list[AgentInEpoch]) -> int:
     made = decide_batch(shop.contexts, agents, EPOCH, shop.project)
     found = [(a.plan.catalog.actions[i].channel) for a, d in made for i in d.action]
     return found.count("push")
@@ -133,11 +134,11 @@ def test_a_batch_decides_no_more_than_there_is(shop: Shop) -> None:
         columns = needed(shop.project, shop.agents)
         prices = prices_of(shop.workspace, warehouse, shop.agents, EPOCH, columns, decide_batch)
     assert prices["pushes"] > 0
-    agents = epochs.at_prices(shop.workspace, shop.agents, prices)
+    agents = at_prices(shop.workspace, shop.agents, prices)
     assert 0 < pushes(shop, agents) <= 15
     # The service works the same costs out from the same prices.
     for agent in agents:
-        alone = epochs.in_epoch(shop.workspace, agent.name, agent.state, prices=prices)
+        alone = in_epoch(shop.workspace, agent.name, agent.state, prices=prices)
         assert alone.costs is not None
         assert (alone.costs == agent.costs).all()
 
@@ -152,7 +153,7 @@ def test_prices_are_those_of_the_epoch_until_it_is_done(shop: Shop) -> None:
         begun = epochs.begin(shop.workspace, warehouse, AS_OF)
         again = epochs.freeze(shop.workspace, warehouse, begun)
         now = shop.workspace.prices.current()
-        fresh = epochs.at_prices(shop.workspace, again, now)
+        fresh = at_prices(shop.workspace, again, now)
         frozen, made = (
             [None if a.costs is None else a.costs.tolist() for a in some] for some in (again, fresh)
         )

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from decision_engine.agent_in_epoch import AgentInEpoch, plan_of
 from decision_engine.batch import decide_all, decide_batch
 from decision_engine.cli import main
 from decision_engine.counterfactual import counterfactuals
 from decision_engine.cross_check import TREATMENT
-from decision_engine.epochs import AgentInEpoch, plan_of
 from decision_engine.explain.case import Case
 from decision_engine.explain.explanation import Counterfactual
 from decision_engine.record import rows_of

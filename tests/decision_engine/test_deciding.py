@@ -13,6 +13,7 @@ import numpy as np
 
 from connectors.base import Warehouse
 from decision_engine import epochs
+from decision_engine.agent_in_epoch import initial_state
 from decision_engine.batch import decide_all
 from decision_engine.outbox import plain
 from decision_engine.replay import completed
@@ -50,7 +51,7 @@ def make_shop(folder: Path) -> Workspace:
         warehouse.rows("create schema nextmove")
         warehouse.rows(PROFILES.format(n=CUSTOMERS))
         for seed, name in enumerate(sorted(workspace.agents)):
-            prior = epochs.initial_state(workspace.agents[name], workspace.catalog(name))
+            prior = initial_state(workspace.agents[name], workspace.catalog(name))
             store(workspace, warehouse, learned(prior, seed), AS_OF, [])
     decide_all(workspace, AS_OF)
     return workspace

@@ -12,7 +12,7 @@ import pytest
 import requests
 import yaml
 
-from decision_engine import epochs
+from decision_engine.agent_in_epoch import initial_state
 from decision_engine.scaffold import init
 from decision_engine.state import save
 from decision_engine.workspace import Workspace
@@ -77,7 +77,7 @@ def api(empty: Api, workspace: Workspace) -> Api:
     instance = empty.put("", {})["instance"]
     rows = []
     for name, agent in workspace.agents.items():
-        state = epochs.initial_state(agent, workspace.catalog(name))
+        state = initial_state(agent, workspace.catalog(name))
         text = b64encode(save(state)).decode()
         rows.append({"key": name, "version": state.version, "state": text})
     empty.put("/policies", {"instance": instance, "rows": rows})

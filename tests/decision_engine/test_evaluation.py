@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from decision_engine.agent_in_epoch import in_epoch, plan_of
 from decision_engine.cli import main
-from decision_engine.epochs import in_epoch, plan_of
 from decision_engine.evaluation import AgentEvaluation, content_of, evaluate_all
 from decision_engine.evaluation_report import contamination_lines, render, soundness
 from decision_engine.features import feature_names

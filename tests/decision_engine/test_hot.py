@@ -15,7 +15,7 @@ import pytest
 
 from connectors import framed
 from connectors.framed import FramedLog
-from decision_engine import epochs
+from decision_engine.agent_in_epoch import initial_state
 from decision_engine.scaffold import init
 from decision_engine.service.app import Receiver
 from decision_engine.service.hot import HotPath, NotReadyError
@@ -96,7 +96,7 @@ def publish(store: HotStore, workspace: Workspace, **changes: Any) -> None:
     assert store.publish_profiles([{**PROFILE, **changes}]) == [None]
     rows = []
     for name, agent in workspace.agents.items():
-        state = epochs.initial_state(agent, workspace.catalog(name))
+        state = initial_state(agent, workspace.catalog(name))
         text = b64encode(save(state)).decode()
         rows.append({"key": name, "version": state.version, "state": text})
     assert store.publish_policies(rows, 0) == [None] * len(rows)

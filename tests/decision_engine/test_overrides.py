@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decision_engine import epochs
+from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.batch import decide_all, decide_batch
 from decision_engine.cli import main
 from decision_engine.config import SmallList
 from decision_engine.decrees import with_lists
-from decision_engine.epochs import AgentInEpoch
 from decision_engine.guardrails import GUARDRAILS, REASON_NAMES, at_send, judge
 from decision_engine.override_labels import label, score
 from decision_engine.override_log import OverrideLog

@@ -31,7 +31,7 @@ import requests
 import yaml
 
 from connectors import framed
-from decision_engine import epochs
+from decision_engine.agent_in_epoch import initial_state
 from decision_engine.scaffold import init
 from decision_engine.service.definitions import profile_types
 from decision_engine.service.live import micros_of
@@ -158,7 +158,7 @@ def publish(url: str, workspace: Workspace, key: str) -> None:
         return answer
 
     instance = put("", {})["instance"]
-    state = learned(epochs.initial_state(workspace.agents["bench"], workspace.catalog("bench")))
+    state = learned(initial_state(workspace.agents["bench"], workspace.catalog("bench")))
     text = b64encode(save(state)).decode()
     policy = {"key": "bench", "version": state.version, "state": text}
     verdicts = put("/policies", {"instance": instance, "rows": [policy]})["rows"]
