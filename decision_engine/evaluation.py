@@ -10,6 +10,7 @@ from connectors.base import Warehouse
 from decision_engine.drift import Drift, drift, scores_of
 from decision_engine.errors import StepError
 from decision_engine.evaluation_log import AgentLog, customers_of, read_log
+from decision_engine.fairness import Share, fairness_of
 from decision_engine.guardrail_prices import prices_of
 from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
@@ -46,7 +47,8 @@ class AgentEvaluation:
     `lifts` of the treatment against each other group, per customer and by intention to treat,
     adjusted for what was known at the customer's first decision. `effects` and `drifts` are
     per decision, from the groups that choose at random. `prices` are what waived guardrails cost.
-    `machine_events` are opens and clicks of programs, which count for nothing.
+    `machine_events` are opens and clicks of programs, which count for nothing. `fairness` says for
+    each value of a segment how much its people get, as a share of what others get.
     """
 
     decisions: int
@@ -60,6 +62,7 @@ class AgentEvaluation:
     contamination: tuple[Contamination, ...]
     prices: dict[str, Lift]
     machine_events: int
+    fairness: tuple[Share, ...]
 
 
 def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
@@ -92,6 +95,7 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         contamination=contamination_of(workspace, warehouse, name),
         prices=prices_of(workspace, warehouse, name),
         machine_events=_machine_events(workspace, warehouse, name),
+        fairness=fairness_of(workspace, warehouse, name, TREATMENT, found.of_kind("uniform")),
     )
 
 

@@ -41,7 +41,12 @@ def _agent(found: AgentEvaluation) -> list[RenderableType]:
     elif found.effects:
         reason = next(iter(found.effects.values())).estimate.reason
         parts.append(Text(f"- What an action causes cannot be told yet: {reason}."))
-    return [*parts, *map(Text, price_lines(found)), *map(Text, drift_lines(found))]
+    return [
+        *parts,
+        *map(Text, price_lines(found)),
+        *map(Text, fairness_lines(found)),
+        *map(Text, drift_lines(found)),
+    ]
 
 
 def _groups(found: AgentEvaluation) -> Table:
@@ -119,6 +124,27 @@ def price_lines(found: AgentEvaluation) -> list[str]:
                 f" ({price.treatment.n:,} without it, {price.control.n:,} with it)."
             )
     return lines
+
+
+def fairness_lines(found: AgentEvaluation) -> list[str]:
+    """Who gets certainly less than others, or is hardly known of."""
+    low = [
+        f"- Beware: people with {s.column} {s.value} get {s.ratio:.0%} of the {s.what} that others"
+        f" get [{s.low:.0%}, {s.high:.0%}], measured by the lot."
+        if s.what != "what was learned from"
+        else f"- Beware: little is learned of people with {s.column} {s.value}: {s.ratio:.0%} as"
+        f" much as of others [{s.low:.0%}, {s.high:.0%}]."
+        for s in found.fairness
+        if s.is_low
+    ]
+    if low or not found.fairness:
+        return low
+    columns = ", ".join(sorted({s.column for s in found.fairness}))
+    people = len({(s.column, s.value) for s in found.fairness})
+    text = f"- None of {people} groups of people, by {columns}, is certainly left behind"
+    if all(s.what == "what was learned from" for s in found.fairness):
+        text += " in what is learned; what they get cannot be judged yet"
+    return [text + "."]
 
 
 def drift_lines(found: AgentEvaluation) -> list[str]:

@@ -15,6 +15,7 @@ from decision_engine.build import Progress
 from decision_engine.data_checks import of_build
 from decision_engine.epochs import FEATURES, profile_build
 from decision_engine.errors import StepError
+from decision_engine.fairness import SEGMENTS
 from decision_engine.features import ALL_TRUSTED
 from decision_engine.overrides import Overrides
 from decision_engine.plan import journey
@@ -27,7 +28,7 @@ from decision_engine.plan.prices import priced
 from decision_engine.plan.result import AgentChange, Plan
 from decision_engine.plan.risks import risks
 from decision_engine.plan.sides import Moves, Side, made, moves_of, side_of
-from decision_engine.plan.tally import SEGMENTS, Change, Tally
+from decision_engine.plan.tally import Change, Tally
 from decision_engine.types import Contexts, Epoch, seconds_of
 from decision_engine.workspace import Workspace
 

@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from decision_engine.fairness import SEGMENTS
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.plan.sides import CODES, Made, Moves, blockers
 from decision_engine.types import Bools, Contexts, Ints
-
-SEGMENTS = ("lifecycle_stage", "tier", "country")
-"""Columns of the profiles by which the change is told, where they are there."""
 
 KINDS = ("same", "edited message", "other action", "other agent", "comes in", "falls out")
 """What can become of a customer's decision."""
