@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -59,18 +60,23 @@ def away_from_midnight() -> None:
         time.sleep(left)
 
 
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Console]:
-    """Airflow with our DAGs, those of the pretended command line, and a fresh database."""
-    folder = tmp_path_factory.mktemp("airflow")
+def with_our_dags(folder: Path, shop: Shop) -> dict[str, str]:
+    """The environment of an Airflow with our DAGs and those of the pretended command line."""
     shutil.copytree(ROOT / "dags", folder / "dags")
     (folder / "dags" / "steps.py").write_text(pretended.DAG)
-    env = environment(
+    return environment(
         folder / "home",
         folder / "dags",
         nextmove_default={"project": str(shop.workspace.root), "secrets": SECRETS},
         pretended=pretended.pretended(folder),
     )
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Console]:
+    """Airflow with our DAGs, those of the pretended command line, and a fresh database."""
+    folder = tmp_path_factory.mktemp("airflow")
+    env = with_our_dags(folder, shop)
     with console(folder / "home", env) as running:
         assert running("cli", "db", "migrate") == 0
         yield running

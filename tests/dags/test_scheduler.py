@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.dags import pretended
-from tests.dags.conftest import SECRETS, Shop
-from tests.dags.console import ROOT, environment
+from tests.dags.conftest import SECRETS, Shop, with_our_dags
 from tests.dags.scheduler import Airflow, child_of, parent_of, running_airflow, until
 from tests.dags.shop import CUSTOMERS, now
 from tests.dags.test_dags import CHAIN, holding, messages, planned, rows
@@ -25,14 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 def airflow(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Airflow]:
     """It knows our DAGs and those of the pretended command line."""
     folder = tmp_path_factory.mktemp("scheduler")
-    shutil.copytree(ROOT / "dags", folder / "dags")
-    (folder / "dags" / "steps.py").write_text(pretended.DAG)
-    env = environment(
-        folder / "home",
-        folder / "dags",
-        nextmove_default={"project": str(shop.workspace.root), "secrets": SECRETS},
-        pretended=pretended.pretended(folder),
-    )
+    env = with_our_dags(folder, shop)
     with running_airflow(folder / "home", env) as running:
         until(lambda: len(running.call("GET", "dags")["dags"]) == 9, "all DAGs are read")
         yield running
