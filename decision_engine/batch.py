@@ -19,7 +19,6 @@ from decision_engine.arrow import contexts_of
 from decision_engine.budgets import lots, worth_it
 from decision_engine.build import Progress
 from decision_engine.config import Project
-from decision_engine.cross_check import TREATMENT
 from decision_engine.data_checks import distrusted
 from decision_engine.decide import Candidates, arbitrate, decide, gains, values
 from decision_engine.decrees import with_lists
@@ -42,6 +41,7 @@ from decision_engine.rules import compile_rule, parsed
 from decision_engine.scene import Scene
 from decision_engine.send_times import SendTimes
 from decision_engine.types import (
+    TREATMENT,
     Bools,
     Column,
     Contexts,

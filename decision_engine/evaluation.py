@@ -16,12 +16,11 @@ from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_o
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
 from decision_engine.training import REWARDS
-from decision_engine.types import Ints
+from decision_engine.types import TREATMENT, Ints
 from decision_engine.uplift import Effect, effects
 from decision_engine.waterfall import Randomised, Waterfall, waterfall
 from decision_engine.workspace import Workspace
 
-TREATMENT = "treatment"
 CONTAMINATION = "rpt_holdout_contamination"
 
 _SEED = 1  # of the folds: the same log gives the same report

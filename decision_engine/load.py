@@ -16,15 +16,9 @@ import msgspec
 
 from connectors.errors import ConfigurationError
 from decision_engine import structure
+from decision_engine.agent_check import agent_problems, creative_problems, is_reserved
 from decision_engine.config import Agent, Creative, Project
-from decision_engine.cross_check import (
-    Known,
-    agent_problems,
-    creative_problems,
-    fixed_problems,
-    is_reserved,
-    project_problems,
-)
+from decision_engine.cross_check import Known, fixed_problems, project_problems
 from decision_engine.structure import Problem
 from decision_engine.yaml_source import Document, Where, read_document
 

@@ -27,10 +27,10 @@ from decision_engine.lift import Group, Lift, group_of, lift, mean_interval
 from decision_engine.market.truth import Truth
 from decision_engine.tables import exact
 from decision_engine.terminal import new_table
-from decision_engine.types import Reason
+from decision_engine.types import TREATMENT, Reason
 from decision_engine.workspace import Workspace
 
-TREATMENT, HOLDOUT = "treatment", "holdout"
+HOLDOUT = "holdout"
 LATENCY = "nextmove_event_to_decision_seconds"
 
 

@@ -24,6 +24,9 @@ Reasons = NDArray[np.uint8]
 
 NO_ACTION = "no_action"
 
+TREATMENT = "treatment"
+"""The group that follows the agents' own policies; what it earns is compared to the others."""
+
 Family = Literal["gaussian", "beta", "samples", "uniform", "fixed"]
 """How (mean, sd) are turned into a draw: the law the policy's posterior follows.
 

@@ -21,7 +21,6 @@ from connectors.base import Warehouse
 from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch
 from decision_engine.arrow import matrix_of
 from decision_engine.budgets import lots, worth_it
-from decision_engine.cross_check import TREATMENT
 from decision_engine.decide import gains, probabilities
 from decision_engine.decrees import with_lists
 from decision_engine.epochs import read_state
@@ -36,7 +35,7 @@ from decision_engine.reward_model import cross_fit, folds_of
 from decision_engine.scene import Scene
 from decision_engine.state import PolicyState
 from decision_engine.training import REWARDS
-from decision_engine.types import Contexts, Epoch, Floats, Reason
+from decision_engine.types import TREATMENT, Contexts, Epoch, Floats, Reason
 from decision_engine.workspace import Workspace
 
 LATEST = 50_000

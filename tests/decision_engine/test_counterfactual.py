@@ -14,12 +14,11 @@ from decision_engine.agent_in_epoch import AgentInEpoch, plan_of
 from decision_engine.batch import decide_all, decide_batch
 from decision_engine.cli import main
 from decision_engine.counterfactual import counterfactuals
-from decision_engine.cross_check import TREATMENT
 from decision_engine.explain.case import Case
 from decision_engine.explain.explanation import Counterfactual
 from decision_engine.record import rows_of
 from decision_engine.replay import completed
-from decision_engine.types import Column, Contexts, Reason
+from decision_engine.types import TREATMENT, Column, Contexts, Reason
 from tests.decision_engine.test_batch import EPOCH, Shop
 from tests.end_to_end.bench_decide import AS_OF
 
