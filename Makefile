@@ -75,11 +75,9 @@ bench-decide-one: setup  ## what one decision for one person costs, step by step
 bench-hotpath: setup  ## decisions per second of the service, beside the bare HTTP floor
 	@$(RUN)/python -m tests.end_to_end.bench_hotpath
 
-.tools/peers/.ready:
+.tools/peers/.ready: tests/decision_engine/peers.txt
 	@rm -rf .tools/peers && uv=$$($(PYTHON) .ci/get_uv.py) && "$$uv" venv --quiet --python $(RUN)/python .tools/peers \
-	&& VIRTUAL_ENV=.tools/peers "$$uv" pip install --quiet --system-certs mabwiser==2.7.4 vowpalwabbit==9.11.9 \
-		contextualbandits==0.3.30 bayesianbandits==1.5.0 numpy==2.4.6 scipy==1.17.1 msgspec \
-		sqlglot==30.22.0 tzdata
+	&& VIRTUAL_ENV=.tools/peers "$$uv" pip install --quiet --system-certs -r $<
 	@touch $@
 
 bench-engine: setup .tools/peers/.ready  ## how fast and how exactly linear Thompson sampling decides, beside peer libraries

@@ -226,6 +226,19 @@ def compare(
     return estimate_of(name, scores, log, (w, v), min_effective)
 
 
+def gain(log: Log, target: Floats, predictions: Floats, level: float = 0.95) -> Estimate:
+    """Value of `target` (n, k) minus what the policy that was logged has earned on these rows.
+
+    By DR for both: mean_i(sum_a pi q - q[i, a_i] + (w - 1) (r - q[i, a_i])). What is alike in the
+    two adds no noise.
+    """
+    w = weights(log, target)
+    taken = predictions[np.arange(len(log)), log.action]
+    per_row = _model_value(target, predictions) - taken + (w - 1) * (log.reward - taken)
+    value = float(per_row.mean())
+    return estimate_of("dr_gain", Scores(value, per_row - value), log, (w,), level=level)
+
+
 def _ips(log: Log, w: Floats) -> Scores:
     value = float((w * log.reward).mean())
     return Scores(value, w * log.reward - value)

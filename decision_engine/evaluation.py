@@ -13,9 +13,9 @@ from decision_engine.evaluation_log import AgentLog, customers_of, read_log
 from decision_engine.fairness import Share, fairness_of
 from decision_engine.guardrail_prices import prices_of
 from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
+from decision_engine.logged import REWARDS
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
-from decision_engine.training import REWARDS
 from decision_engine.types import TREATMENT, Ints
 from decision_engine.uplift import Effect, effects
 from decision_engine.waterfall import Randomised, Waterfall, waterfall

@@ -16,7 +16,7 @@ from connectors.base import Warehouse
 from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.evaluate import Log
 from decision_engine.features import feature_names
-from decision_engine.training import REWARDS
+from decision_engine.logged import REWARDS
 from decision_engine.types import Bools, Floats, Ints, Reason
 from decision_engine.workspace import Workspace
 

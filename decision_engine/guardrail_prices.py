@@ -24,9 +24,8 @@ from decision_engine.errors import StepError
 from decision_engine.features import feature_names
 from decision_engine.guardrails import judge
 from decision_engine.lift import Lift, adjusted, lift, moments_of
-from decision_engine.logged import contexts_of_facts, daily_epochs
+from decision_engine.logged import REWARDS, contexts_of_facts, daily_epochs
 from decision_engine.scene import Scene
-from decision_engine.training import REWARDS
 from decision_engine.types import TREATMENT, Bools, Contexts, Epoch, Floats, Ints, Reason
 from decision_engine.waivers import FACT, names_of
 from decision_engine.workspace import Workspace

@@ -14,6 +14,17 @@ from decision_engine.epochs import EVENTS
 from decision_engine.types import Contexts, Epoch, column_of
 from decision_engine.workspace import Workspace
 
+REWARDS = "fct_decision_rewards"
+
+
+def epochs_with(
+    workspace: Workspace, warehouse: Warehouse, agent: str, features: tuple[str, ...]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The epochs in which the agent's logged x were of these features, with its plan in each."""
+    rows = warehouse.rows(f"select epoch_id, plan from {workspace.engine('epochs')}")
+    plans = ((epoch, json.loads(plan)["agents"].get(agent)) for epoch, plan in rows)
+    return [(epoch, plan) for epoch, plan in plans if plan and tuple(plan["features"]) == features]
+
 
 def daily_epochs(
     workspace: Workspace, warehouse: Warehouse, agent: str

@@ -84,9 +84,20 @@ def render_built(result: dict[str, Any]) -> Group:
 @PROJECT
 @AS_OF
 @DRY_RUN
+@click.option(
+    "--promote",
+    multiple=True,
+    metavar="AGENT",
+    help="Put this agent's new state to use even if held-out decisions speak against it.",
+)
 @JSON
-def learn(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
+def learn(
+    folder: Path, as_of: datetime, dry_run: bool, promote: tuple[str, ...], as_json: bool
+) -> None:
     """Turn closed outcomes into a new policy state per agent.
+
+    A new state that would certainly earn less, or bring more unsubscribes or complaints, than what
+    was done is held back: the agent goes on with the old one.
 
     \b
     Example:  nextmove learn --dry-run
@@ -94,7 +105,7 @@ def learn(folder: Path, as_of: datetime, dry_run: bool, as_json: bool) -> None:
     from decision_engine.training import learn_all
 
     with reported_errors():
-        result = learn_all(open_workspace(folder), as_of, dry_run=dry_run)
+        result = learn_all(open_workspace(folder), as_of, dry_run=dry_run, promote=promote)
         emit(result, as_json, render_learned)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,31 +20,40 @@ from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.epochs import read_state, start_from_prior
 from decision_engine.errors import StepError
 from decision_engine.features import feature_names
+from decision_engine.held_out import chances_of, read_held_out, unwanted_of
 from decision_engine.learn import PROPORTIONAL, Rewards, buckets, learn, learn_anew, outgrown
+from decision_engine.logged import REWARDS, epochs_with
 from decision_engine.override_labels import label
 from decision_engine.policies import kind_of, shared_units
+from decision_engine.promotion import FOLDS, Promotion, promotion
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
 from decision_engine.tables import LEARNED_REWARDS, POLICY_STATES
 from decision_engine.workspace import Workspace
 
-REWARDS = "fct_decision_rewards"
 _EPOCH = datetime(1970, 1, 1)
 
 
 def learn_all(
-    workspace: Workspace, as_of: datetime, *, dry_run: bool = False
+    workspace: Workspace,
+    as_of: datetime,
+    *,
+    dry_run: bool = False,
+    promote: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """A new state for each agent whose outcomes say something new; a row per agent.
 
-    Repeating it for the same moment changes nothing.
+    Repeating it for the same moment changes nothing. A state that the promotion gate holds back
+    is not put to use, but for the agents named in `promote`. StepError when one is unknown.
     """
+    if unknown := sorted(set(promote) - set(workspace.agents)):
+        raise StepError(f"no agent is called {unknown[0]}; there are {', '.join(workspace.agents)}")
     with workspace.alone("learn"), workspace.warehouse() as warehouse:
         if warehouse.columns(workspace.model(REWARDS)) is None:
             raise StepError(
                 f"{workspace.model(REWARDS)} does not exist; run `nextmove build` first"
             )
         rows = {
-            name: learn_agent(workspace, warehouse, name, as_of, dry_run)
+            name: learn_agent(workspace, warehouse, name, as_of, dry_run, name in promote)
             for name in sorted(workspace.agents)
         }
         for name in rows if not dry_run else ():
@@ -55,7 +64,12 @@ def learn_all(
 
 
 def learn_agent(
-    workspace: Workspace, warehouse: Warehouse, name: str, as_of: datetime, dry_run: bool
+    workspace: Workspace,
+    warehouse: Warehouse,
+    name: str,
+    as_of: datetime,
+    dry_run: bool,
+    promote: bool = False,
 ) -> dict[str, Any]:
     """Learn one agent; its version, how many decisions it has learned from, and a remark."""
     agent, catalog = workspace.agents[name], workspace.catalog(name)
@@ -83,13 +97,34 @@ def learn_agent(
         "half_life_days": getattr(agent.policy, "half_life_days", None),
         "units": shared_units(agent.policy, catalog.actions),
     }
-    new = learn(previous, rows, **settings) if previous else learn_anew(list(rows), **settings)
-    before = previous or initial_state(agent, catalog)
+
+    def fitted(parts: list[Rewards]) -> PolicyState:
+        return learn(previous, parts, **settings) if previous else learn_anew(parts, **settings)
+
+    parts = list(rows)
+    new, before = fitted(parts), previous or initial_state(agent, catalog)
     if new.as_of == before.as_of:
         return summary(before, "too little evidence yet; the state stays")
+    gate = Promotion()
+    since = _moment(previous.as_of if previous else 0.0)
+    if held_out := read_held_out(workspace, warehouse, name, since, unwanted_of(outcomes)):
+        gate = promotion(
+            held_out,
+            lambda fold, *rows: chances_of(
+                workspace, name, fitted([_without(part, fold) for part in parts]), *rows
+            ),
+        )
+    if gate.worse and not promote:
+        current = read_state(workspace, warehouse, name) or before
+        return summary(current, f"{gate.words}; --promote {name} puts it to use all the same")
     if not dry_run:
         store(workspace, warehouse, new, as_of, outcomes, learned, is_anew=previous is None)
-    return summary(new, remark(new))
+    return summary(new, "; ".join(filter(None, (remark(new), gate.words))))
+
+
+def _without(part: Rewards, fold: int) -> Rewards:
+    """But for the closed decisions of some customers."""
+    return part.take(~(part.is_closed & (part.bucket % FOLDS == fold)))
 
 
 def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None:
@@ -139,15 +174,6 @@ def resumable(
     return state if json.loads(text).get("outcomes") == outcomes else None
 
 
-def epochs_with(
-    workspace: Workspace, warehouse: Warehouse, agent: str, features: tuple[str, ...]
-) -> list[str]:
-    """The epochs in which the agent's logged x were of these features, in this order."""
-    rows = warehouse.rows(f"select epoch_id, plan from {workspace.engine('epochs')}")
-    plans = ((epoch, json.loads(plan)["agents"].get(agent)) for epoch, plan in rows)
-    return [epoch for epoch, plan in plans if plan and tuple(plan["features"]) == features]
-
-
 def rewards_of(
     workspace: Workspace,
     warehouse: Warehouse,
@@ -161,10 +187,11 @@ def rewards_of(
 
     What is learned from each of them is put into `learned` too, as rows of `learned_rewards`.
     """
-    since = _EPOCH + timedelta(seconds=previous.as_of if previous else 0.0)
+    since = _moment(previous.as_of if previous else 0.0)
     index = {key: i for i, key in enumerate(actions)}
     known_actions = pa.array(actions)
-    epochs = pa.array(epochs_with(workspace, warehouse, agent, features), pa.string())
+    plans = epochs_with(workspace, warehouse, agent, features)
+    epochs = pa.array([epoch for epoch, _ in plans], pa.string())
     for batch in warehouse.query(
         "select d.decision_id, d.epoch_id, d.customer_id, d.action, d.x, d.decided_at,"
         " r.credited_reward as reward, r.is_closed, r.delay_weight"
@@ -180,6 +207,10 @@ def rewards_of(
             rows = _rewards(batch.filter(usable), index)
             learned.append(_learned(agent, batch.filter(usable)["decision_id"], rows))
             yield rows
+
+
+def _moment(seconds: float) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds)
 
 
 def _rewards(batch: pa.RecordBatch, index: dict[str, int]) -> Rewards:

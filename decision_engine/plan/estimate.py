@@ -28,13 +28,12 @@ from decision_engine.errors import MissingColumnError
 from decision_engine.evaluate import Estimate, Log, compare
 from decision_engine.features import feature_names
 from decision_engine.guardrails import judge
-from decision_engine.logged import contexts_of_facts, daily_epochs
+from decision_engine.logged import REWARDS, contexts_of_facts, daily_epochs
 from decision_engine.overrides import pinned
 from decision_engine.plan.sides import Side
 from decision_engine.reward_model import cross_fit, folds_of
 from decision_engine.scene import Scene
 from decision_engine.state import PolicyState
-from decision_engine.training import REWARDS
 from decision_engine.types import TREATMENT, Contexts, Epoch, Floats, Reason
 from decision_engine.workspace import Workspace
 
