@@ -19,7 +19,7 @@ from scipy import special
 
 from connectors.base import Warehouse
 from decision_engine.epochs import FEATURES
-from decision_engine.training import REWARDS
+from decision_engine.logged import REWARDS
 from decision_engine.workspace import Workspace
 
 SEGMENTS = ("lifecycle_stage", "tier", "country")
