@@ -19,6 +19,8 @@ import pytest
 from connectors.deliver import IN_FLIGHT
 from connectors.failpoint import FAILPOINTS
 from connectors.journal import Journal
+from tests.connectors import storm_power
+from tests.connectors.power import memory
 from tests.connectors.storm_sends import OTHERS, storm
 from tests.fork_server import fork_server
 
@@ -198,8 +200,16 @@ def test_killed_at_random_again_and_again(tmp_path: Path, ledger: Ledger, worker
     assert life(1, tmp_path, ledger, worker) > 5
 
 
-def test_a_slice_of_the_storm_in_the_send_lane(tmp_path: Path) -> None:
+def test_a_slice_of_the_storm_in_the_send_lane() -> None:
     """Of `make storm`; every kind of trouble and every kind of vendor."""
-    counts = storm(120, 1, tmp_path)
+    with memory() as folder:
+        counts = storm(120, 1, folder)
     assert all(counts[trouble] for trouble in ("answer", *OTHERS))
     assert counts["accepted, answer lost"] == counts["answer"] >= 60
+
+
+def test_a_slice_of_the_storm_on_the_journals_disk() -> None:
+    """Of `make storm`; each write, sync and opening that fails, a full disk, and power cuts."""
+    with memory() as folder:
+        counts = storm_power.storm(60, 1, folder)
+    assert all(counts[trouble] for trouble in ("cut", "calls looked at", *storm_power.FAULTS))
