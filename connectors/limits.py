@@ -1,9 +1,10 @@
 """How fast we may call: the vendor's documented windows, and what its replies tell us.
 
-The unit is the vendor's pool, which several streams may share. Inside one process no window
-ever sees more calls than it allows, wherever it is laid over the calls. What counts is when calls
-arrive, and they do not arrive as evenly as they leave: each window is taken for a little longer
-than it is, and for longer yet when the vendor refuses calls all the same.
+The unit is the vendor's pool, which several streams may share. No window ever sees more calls
+than it allows, wherever it is laid over the calls of this process and, by the call book, of those
+before it. What counts is when calls arrive, and they do not arrive as evenly as they leave: each
+window is taken for a little longer than it is, and for longer yet when the vendor refuses calls
+all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 from connectors.base import Reply, Window
+from connectors.call_book import CallBook
 
 SHORTEST, LONGEST = 1.0, 900.0
 """Seconds a vendor can make us wait for one answer, whatever it asks for."""
@@ -41,13 +43,15 @@ class _Pool:
 class Limiter:
     """Waits for a free place in every window of a pool. Safe to use from several threads.
 
-    `clock` is monotonic seconds, `wall` epoch seconds (for reset headers), `jitter` 0..1.
+    `clock` is monotonic seconds, `wall` epoch seconds (for reset headers), `jitter` 0..1. `book`
+    has the calls of earlier processes, and gets ours.
     """
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     wall: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
+    book: CallBook | None = None
     _pools: dict[str, _Pool] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -68,6 +72,8 @@ class Limiter:
         while True:
             with self._lock:
                 wait = self._try(self._pool(pool, windows), windows, share)
+                if wait <= 0 and self.book:
+                    self.book.note(pool, self.wall())
             if wait <= 0:
                 return waited
             if waited + wait > patience:
@@ -77,8 +83,16 @@ class Limiter:
 
     def _pool(self, name: str, windows: Sequence[Window]) -> _Pool:
         if name not in self._pools:
-            self._pools[name] = _Pool([deque(maxlen=window.calls) for window in windows])
+            made = self._earlier(name)
+            self._pools[name] = _Pool([deque(made, maxlen=window.calls) for window in windows])
         return self._pools[name]
+
+    def _earlier(self, pool: str) -> list[float]:
+        """The calls of the book by our clock. None was later than now, whatever the wall says."""
+        ahead = self.wall() - self.clock()
+        return (
+            [min(at - ahead, self.clock()) for at in self.book.earlier(pool)] if self.book else []
+        )
 
     def _try(self, pool: _Pool, windows: Sequence[Window], share: float) -> float:
         """Take a place and return 0, or the seconds until there may be one."""

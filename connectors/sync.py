@@ -38,10 +38,12 @@ class ProfileSync:
         records: Iterable[Record],
         limiter: Limiter | None = None,
         in_flight: int = IN_FLIGHT,
+        name: str = "",
     ) -> None:
         """Raises ConfigurationError when the destination has no such stream."""
         self.totals = Totals()
-        self._line = Line(target.destination.name, target, limiter or Limiter(), OUTAGE_SECONDS)
+        name = name or target.destination.name
+        self._line = Line(name, target, limiter or Limiter(), OUTAGE_SECONDS)
         self._stream, self._records = self._chosen(self._line.stream(stream), iter(records))
         self._batches = self._grouped()
         self._in_flight = in_flight
@@ -138,9 +140,13 @@ def sync_profiles(
     records: Iterable[Record],
     limiter: Limiter | None = None,
     in_flight: int = IN_FLIGHT,
+    name: str = "",
 ) -> ProfileSync:
-    """Bring the records to the destination; iterate over the result to run it."""
-    return ProfileSync(target, stream, records, limiter, in_flight)
+    """Bring the records to the destination; iterate over the result to run it.
+
+    `name` is the destination's in the project, under which its limits are counted.
+    """
+    return ProfileSync(target, stream, records, limiter, in_flight, name)
 
 
 def _later(first: Receipt | None, again: Receipt) -> Receipt:

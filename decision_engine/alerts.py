@@ -16,7 +16,10 @@ STREAM = "messages"
 
 
 def tell(
-    workspace: Workspace, targets: Mapping[str, Target], runs: Iterable[tuple[SyncRun, str]]
+    workspace: Workspace,
+    targets: Mapping[str, Target],
+    limiter: Limiter,
+    runs: Iterable[tuple[SyncRun, str]],
 ) -> list[str]:
     """Send an alert for each (run, state before) whose state has changed; what was said.
 
@@ -26,12 +29,13 @@ def tell(
     alerts = workspace.project.alerts
     if alerts is None:
         return []
+    line = Line(alerts.destination, targets[alerts.destination], limiter)
     said = []
     for run, before in runs:
         now, then = _level(run.state, alerts), _level(before, alerts)
         if now != then:
             said.append(text_of(workspace, run, now))
-            _send(targets[alerts.destination], alerts, run, said[-1])
+            _send(line, alerts, run, said[-1])
     return said
 
 
@@ -53,7 +57,7 @@ def text_of(workspace: Workspace, run: SyncRun, state: str) -> str:
     return f"{head}. {run.reason if state == STOPPED else counts}"
 
 
-def _send(target: Target, alerts: Alerts, run: SyncRun, text: str) -> None:
+def _send(line: Line, alerts: Alerts, run: SyncRun, text: str) -> None:
     identity = {"slack_channel": alerts.slack_channel} if alerts.slack_channel else {}
     fields = {
         "type": "nextmove.alert",
@@ -63,11 +67,11 @@ def _send(target: Target, alerts: Alerts, run: SyncRun, text: str) -> None:
         "state": run.state,
         "at": run.started_at,
     }
-    line = Line(alerts.destination, target, Limiter())
     try:
         stream = line.stream(STREAM)
         request, _ = line.build(stream, [Record(f"alert-{run.run_id}", identity, fields)])
         if request is not None:
+            line.acquire(stream)
             line.call(stream, request)
     except ConnectorError:
         return

@@ -196,9 +196,10 @@ class Confirmed:
         return int(self.warehouse.rows(query)[0][0])
 
     def has_rejected(self) -> bool:
-        """Whether a row of the outbox was rejected and has not been accepted since."""
-        there = f"select 1 from {self.model} o where o.{KEY} = c.{KEY}"
-        query = f"select 1 from {self.table} c where c.{AGAIN_AT} is not null and exists ({there})"
+        """Whether a row of the outbox, or a removal, was rejected and not accepted since."""
+        there = f"exists (select 1 from {self.model} o where o.{KEY} = c.{KEY})"
+        meant = f"({there} or c.{INSTANCE} is null)" if self.outbox.removes else there
+        query = f"select 1 from {self.table} c where c.{AGAIN_AT} is not null and {meant}"
         return bool(self.warehouse.rows(f"{query} limit 1"))
 
     def doubt(self, rows: pa.Table, instance: str | None, mark: str) -> None:
@@ -226,7 +227,7 @@ class Confirmed:
         self.warehouse.merge(self.table, _with(rows, INSTANCE, instance), [KEY])
 
     def reject(self, rows: pa.Table, instance: str | None, now: datetime) -> None:
-        """Note rows of the outbox as rejected: they are left alone for a while."""
+        """Note rows as rejected: they are left alone for a while. No `instance`: removals."""
         before = dict(
             self.warehouse.rows(
                 f"select {KEY}, {REJECTIONS} from {self.table}"
@@ -255,17 +256,26 @@ class Confirmed:
         An outbox without any row is no reason to empty the other side: something went wrong.
         """
         self.warehouse.rows(
-            f"update {self.table} set {INSTANCE} = null"
-            f" where exists (select 1 from {self.model})"
+            f"update {self.table} set {INSTANCE} = null, {REJECTIONS} = null, {AGAIN_AT} = null"
+            f" where {INSTANCE} is not null and exists (select 1 from {self.model})"
             f" and not exists (select 1 from {self.model} o where o.{KEY} = {self.table}.{KEY})"
         )
 
-    def vanished(self) -> str:
-        """SQL: the rows to be removed that did not come back since they were marked."""
+    def vanished(self, now: datetime | None = None) -> str:
+        """SQL: the rows to be removed that did not come back since they were marked.
+
+        But those whose removal was refused and that are left alone at `now`, if it is given.
+        """
+        is_due = f" and (c.{AGAIN_AT} is null or c.{AGAIN_AT} <= '{_text(now)}')" if now else ""
+        own = (INSTANCE, DOUBT, REJECTIONS, AGAIN_AT)
+        columns = ", ".join(f"c.{self.warehouse.quote(c)}" for c in self._columns() if c not in own)
         return (
-            f"select c.* from {self.table} c left join {self.model} o on o.{KEY} = c.{KEY}"
-            f" where c.{INSTANCE} is null and o.{KEY} is null order by c.{KEY}"
+            f"select {columns} from {self.table} c left join {self.model} o on o.{KEY} = c.{KEY}"
+            f" where c.{INSTANCE} is null and o.{KEY} is null{is_due} order by c.{KEY}"
         )
+
+    def _columns(self) -> dict[str, str]:
+        return self.warehouse.columns(self.table) or {}
 
     def _model_columns(self) -> dict[str, str]:
         return self.warehouse.columns(self.model) or {}

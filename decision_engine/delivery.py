@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from connectors import failpoint
 from connectors.base import Lane, Warehouse
+from connectors.call_book import CallBook
 from connectors.calls import Target, connected
 from connectors.deliver import deliver_sends
 from connectors.destinations import DESTINATIONS
@@ -48,11 +49,17 @@ _CHUNK = 10_000
 class Delivery:
     """An open journal and the way to each destination. Use `open_delivery`."""
 
-    def __init__(self, workspace: Workspace, journal: Journal, targets: dict[str, Target]) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        journal: Journal,
+        targets: dict[str, Target],
+        limiter: Limiter | None = None,
+    ) -> None:
         self.workspace = workspace
         self.journal = journal
         self.targets = targets
-        self.limiter = Limiter()
+        self.limiter = limiter or Limiter()
         self._fence: Fence | None = None
 
     def dispatch(self, slot: str, as_of: datetime) -> dict[str, int]:
@@ -106,7 +113,7 @@ class Delivery:
         project_receipts(self.workspace, warehouse, self.journal, self.fence(warehouse))
         if self.journal.is_worth_compacting(now):
             self.journal.compact(now, self.journal.end)
-        tell(self.workspace, self.targets, record(self.workspace, warehouse, runs))
+        tell(self.workspace, self.targets, self.limiter, record(self.workspace, warehouse, runs))
         if problems:
             raise StepError("\n".join(dict.fromkeys(str(p) for p in problems)))
         return {"streams": streams}
@@ -214,7 +221,8 @@ def open_delivery(workspace: Workspace) -> Iterator[Delivery]:
             for name, d in workspace.project.destinations.items()
         }
         journal = stack.enter_context(workspace.journal())
-        yield Delivery(workspace, journal, targets)
+        book = stack.enter_context(CallBook(workspace.state_folder / "calls", time.time()))
+        yield Delivery(workspace, journal, targets, Limiter(book=book))
 
 
 def require_real_clock(workspace: Workspace, now: datetime) -> None:

@@ -30,11 +30,8 @@ from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
 from connectors.sync import sync_profiles
 from decision_engine.confirmed import (
-    AGAIN_AT,
-    DOUBT,
     INSTANCE,
     KEY,
-    REJECTIONS,
     UNSENT,
     Confirmed,
     Outbox,
@@ -132,7 +129,7 @@ class OutboxSync:
         for batch in self._batches(confirmed.changes(left_alone_at)):
             self._bring(confirmed, *split(batch), instance)
         if outbox.removes:
-            for batch in self._batches(confirmed.vanished()):
+            for batch in self._batches(confirmed.vanished(left_alone_at)):
                 rows = pa.Table.from_batches([batch])
                 self._remove(confirmed, rows, self._send(outbox, self._removals(outbox, rows)))
 
@@ -172,7 +169,6 @@ class OutboxSync:
     def _removals(self, outbox: Outbox, rows: pa.Table) -> list[Record]:
         if outbox.is_mirror:
             return [self._mirrored(key, {"deleted": True}) for key in rows[KEY].to_pylist()]
-        rows = rows.drop_columns([INSTANCE, DOUBT, REJECTIONS, AGAIN_AT])
         gone = [record_of(r, [c for c in r if c not in UNSENT]) for r in rows.to_pylist()]
         return [Record(r.key, r.identity, {**r.fields, "deleted": True}) for r in gone]
 
@@ -181,7 +177,7 @@ class OutboxSync:
 
     def _send(self, outbox: Outbox, records: Sequence[Record]) -> dict[str, Receipt]:
         """The receipts by key."""
-        sync = sync_profiles(self.target, outbox.stream, records, self.limiter)
+        sync = sync_profiles(self.target, outbox.stream, records, self.limiter, name=self.name)
         receipts = {r.key: r for r in sync}
         for field in _FIELDS:
             self.totals[outbox.title][field] += getattr(sync.totals, field)
@@ -231,13 +227,17 @@ class OutboxSync:
     def _remove(
         self, confirmed: Confirmed, rows: pa.Table, receipts: Mapping[str, Receipt]
     ) -> None:
-        """Receipts, and forget the rows that are gone on the other side."""
+        """Receipts; forget the rows that are gone on the other side, leave the refused alone."""
         gone = [k for k, r in receipts.items() if r.status is Status.ACCEPTED]
+        refused = {k for k, r in receipts.items() if r.status is Status.REJECTED}
+        is_refused = pa.array([key in refused for key in rows[KEY].to_pylist()], pa.bool_())
         self.totals[confirmed.outbox.title]["removed"] += len(gone)
         with self.warehouse.transaction():
             self._check()
             if gone:
                 confirmed.forget(gone)
+            if refused and not self._is_of_another(confirmed.outbox, receipts):
+                confirmed.reject(rows.filter(is_refused), None, self.now)
             self._append(confirmed.outbox, rows, receipts)
 
     def _check(self) -> None:
@@ -260,7 +260,7 @@ class OutboxSync:
     def _greet(self, fields: Mapping[str, Any]) -> str | None:
         """Which store is there."""
         record = Record("hot_store", {KEY: "hot_store"}, fields)
-        sync = sync_profiles(self.target, "store", [record], self.limiter)
+        sync = sync_profiles(self.target, "store", [record], self.limiter, name=self.name)
         (receipt,) = sync
         if receipt.status is Status.ACCEPTED:
             return receipt.vendor_ref

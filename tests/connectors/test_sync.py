@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from connectors.base import Receipt, Record, Reply, Request, Status
+from connectors.base import Receipt, Record, Reply, Request, Status, Window
 from connectors.calls import FAILURES_IN_A_ROW, Target
 from connectors.errors import (
     ConfigurationError,
@@ -40,6 +40,16 @@ def test_every_record_gets_one_receipt_in_order() -> None:
     assert {r.status for r in receipts} == {Status.ACCEPTED}
     assert (run.totals.extracted, run.totals.accepted) == (95, 95)
     assert sorted(vendor.got) == sorted(f"u{i}" for i in range(95))
+
+
+def test_limits_are_counted_under_the_name_that_the_project_gives() -> None:
+    clock, ended = [0.0], list[float]()
+    limiter = Limiter(lambda: clock[0], lambda s: clock.__setitem__(0, clock[0] + s))
+    target = Target(Plain(10, (Window(1, 60.0),)), Vendor())
+    for name in ("east", "west", "east"):
+        assert len(list(sync_profiles(target, "users", rows(1), limiter, name=name))) == 1
+        ended.append(clock[0])
+    assert ended == [0.0, 0.0, pytest.approx(60.3)]
 
 
 def test_nothing_to_do() -> None:

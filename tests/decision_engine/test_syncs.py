@@ -241,6 +241,32 @@ def test_a_row_that_leaves_is_taken_away_or_stays_as_the_stream_can(
     assert outside.sent() == [], "an empty outbox is no reason to empty a list"
 
 
+def test_a_removal_that_is_refused_is_left_alone_for_longer_and_longer(
+    workspace: Workspace, outside: Outside, deliver: Callable[..., Any]
+) -> None:
+    members = [(f"7:u{i}", f"u{i}", 7) for i in range(3)]
+    fill(workspace, MEMBERS, *members)
+    deliver()
+    fill(workspace, MEMBERS, *members[::2])
+    outside.sent()
+    outside.bad = {"k1"}
+    minutes = (0, 10, 6, 20, 11)
+    tried = []
+    for after in minutes:
+        deliver(after=timedelta(minutes=after))
+        tried.append(outside.sent())
+    assert tried == [["7:u1"], [], ["7:u1"], [], ["7:u1"]]
+    states = "select state from nextmove_engine.sync_runs where stream = 'list_members'"
+    assert rows(workspace, f"{states} order by run_id")[-1] == ("warning",)
+    outside.bad = set()
+    deliver(after=timedelta(hours=3))
+    assert outside.sent() == ["7:u1"]
+    assert confirmed(workspace, "lists__list_members") == {"7:u0", "7:u2"}
+    deliver(after=timedelta(days=2))
+    assert outside.sent() == []
+    assert rows(workspace, f"{states} order by run_id")[-1] == ("ok",)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
