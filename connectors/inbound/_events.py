@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from connectors.repeated_names import repeated_names
+
 Event = dict[str, object]
 """One row of inbound_events; times are naive UTC datetimes."""
 
@@ -22,9 +24,12 @@ def is_token(given: str, secret: str) -> bool:
 def decoded(body: bytes) -> Any:
     """The JSON in a body. Raises ValueError, whatever is wrong with it."""
     try:
-        return msgspec.json.decode(body)
+        found, is_ambiguous = msgspec.json.decode(body), repeated_names(body)[0]
     except (ValueError, RecursionError):
         raise ValueError("the body is not JSON") from None
+    if is_ambiguous:
+        raise ValueError("a name is there twice")
+    return found
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from connectors.repeated_names import repeated_names
 from decision_engine.config import Channel, Creative
 from decision_engine.explain.case import Case
 from decision_engine.explain.readers import text_for
@@ -304,9 +305,11 @@ async def _asked(request: Request) -> Ask:
     if body is None:
         raise RefusedError(413, f"the body is larger than {MAX_BODY} bytes")
     try:
-        ask = _ask(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        ask, (is_ambiguous, _) = _ask(body), repeated_names(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RefusedError(400, f"the body is not a request: {error}") from None
+    if is_ambiguous:
+        raise RefusedError(400, "a name is there twice")
     _require_plain("id", ask.id or "")
     return ask
 

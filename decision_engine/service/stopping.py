@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from connectors.errors import LockedError
+from connectors.repeated_names import repeated_names
 from decision_engine.overrides import Override
 from decision_engine.overriding import give
 from decision_engine.service.access import is_allowed
@@ -60,6 +61,8 @@ class Stopping:
             if body is None:
                 return _refused(413, f"the body is larger than {MAX_BODY} bytes")
             said = _plain(_decode(body))
+            if repeated_names(body)[0]:
+                return _refused(400, "a name is there twice")
         except ClientDisconnect:
             return _refused(400, "the connection ended before the body did")
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:

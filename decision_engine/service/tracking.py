@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from connectors.repeated_names import repeated_names
 from decision_engine.config import PageClass
 from decision_engine.service import tracked_fields as fields
 from decision_engine.service.records import Event
@@ -80,6 +81,8 @@ class Call:
     kind: str
     body: _Body
     items: list[msgspec.Raw | bytes]
+    is_ambiguous: bool = False
+    """Whether a name is there twice, in some of the items at least."""
 
     @property
     def write_key(self) -> str | None:
@@ -121,6 +124,8 @@ class Call:
         notes: Notes,
     ) -> Event | None:
         item = _item(raw)
+        if self.is_ambiguous and repeated_names(raw)[0]:
+            raise UnusableError("repeated", "a name is there twice")
         kind = self.kind if self.kind in KINDS else item.type
         if kind not in KINDS:
             raise UnusableError("type", f"`type` must be one of {', '.join(KINDS)}")
@@ -147,17 +152,20 @@ def parse(kind: str, body: bytes) -> Call:
     try:
         body = _valid_text(body)
         decoded = _decode_body(body)
+        is_ambiguous, is_outermost = repeated_names(body)
     except msgspec.ValidationError as error:
         raise RefusedError(400, "shape", str(error)) from None
     except (ValueError, RecursionError):
         raise RefusedError(400, "json", "the body is not JSON") from None
     if kind in KINDS:
-        return Call(kind, decoded, [body])
+        return Call(kind, decoded, [body], is_ambiguous)
+    if is_outermost:
+        raise _repeated()
     if decoded.batch is None:
         raise RefusedError(400, "batch", "`batch` is missing")
     if len(decoded.batch) > MAX_ITEMS:
         raise RefusedError(413, "size", f"`batch` has more than {MAX_ITEMS} items")
-    return Call(kind, decoded, list(decoded.batch))
+    return Call(kind, decoded, list(decoded.batch), is_ambiguous)
 
 
 def _valid_text(body: bytes) -> bytes:
@@ -165,8 +173,14 @@ def _valid_text(body: bytes) -> bytes:
     body.decode()
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
+    if repeated_names(body)[0]:
+        raise _repeated()
     text = json.dumps(json.loads(body, parse_constant=_no_constant), ensure_ascii=False)
     return text.encode("utf-8", "replace")
+
+
+def _repeated() -> RefusedError:
+    return RefusedError(400, "repeated", "a name is there twice")
 
 
 def _no_constant(name: str) -> None:

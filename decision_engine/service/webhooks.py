@@ -28,15 +28,17 @@ LONGEST = 2048
 class Webhooks(Part):
     """Checks, parses and stores webhook calls.
 
-    `secrets` has what each vendor's calls are checked with; a vendor without one is not
-    served. `public_url` is where the vendors find us. Raises ConfigurationError for a vendor
-    that sends no webhooks, or whose check does not work here.
+    `secrets` has what each vendor's calls are checked with: one secret or, while it is changed,
+    several, one a line, which no header can hold. A vendor without any is not served.
+    `public_url` is where the vendors find us. Raises ConfigurationError for a vendor that sends no
+    webhooks, or whose check does not work here.
     """
 
     def __init__(
         self, receiver: Receiver, secrets: Mapping[str, str], public_url: str = ""
     ) -> None:
-        unknown = [v for v, secret in secrets.items() if v not in VENDORS or not secret]
+        self._secrets = {vendor: given.split("\n") for vendor, given in secrets.items()}
+        unknown = [v for v, given in self._secrets.items() if v not in VENDORS or "" in given]
         if unknown:
             raise ConfigurationError(
                 f"webhooks cannot be received from {', '.join(unknown)}",
@@ -50,7 +52,6 @@ class Webhooks(Part):
                     "give it as `public_url` under `service`",
                 )
         self._receiver = receiver
-        self._secrets = secrets
         self._public_url = public_url.rstrip("/")
         self._requests = Counter(
             "nextmove_webhook_requests_total",
@@ -92,7 +93,7 @@ class Webhooks(Part):
             return 413, {"error": f"the body is larger than {MAX_BODY} bytes"}
         url = f"{self._public_url}/webhooks/{vendor}"
         call = Call(body, request.headers, datetime.now(UTC), url)
-        if not VENDORS[vendor].verify(call, self._secrets[vendor]):
+        if not any(VENDORS[vendor].verify(call, secret) for secret in self._secrets[vendor]):
             return 401, {"error": "unauthorized"}
         try:
             records = [_record(e) for e in VENDORS[vendor].parse(call)]

@@ -198,6 +198,13 @@ def test_malformed_bodies_are_value_errors(vendor: str, body: bytes) -> None:
         VENDORS[vendor].parse(Call(body, {"webhook-id": "w"}, AT))
 
 
+@pytest.mark.parametrize("vendor", sorted(VENDORS))
+def test_a_name_that_is_there_twice_is_refused_wherever_it_is(vendor: str) -> None:
+    for body in (b'{"id":1,"id":1}', b'[{"a":[{"id":1,"\\u0069d":2}]}]'):
+        with pytest.raises(ValueError, match="twice"):
+            VENDORS[vendor].parse(Call(body, {"webhook-id": "w"}, AT))
+
+
 @pytest.mark.parametrize(
     ("vendor", "header", "is_valid"),
     [

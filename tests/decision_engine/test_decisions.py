@@ -137,6 +137,14 @@ def test_what_is_wrong_with_a_request(api: Api, body: bytes, says: str) -> None:
     assert says in reply.json()["error"]
 
 
+def test_a_name_that_is_there_twice(api: Api) -> None:
+    decide = b'{"user_id": "u1", "user_id": "u2"}'
+    stop = b'{"decision_id": "%b", "why": "no", "by": "me", "why": "yes"}' % (b"a" * 64)
+    for path, body in (("/v1/decide", decide), ("/v1/stop", stop)):
+        reply = api.call("POST", path, data=body)
+        assert (reply.status_code, reply.json()["error"]) == (400, "a name is there twice")
+
+
 def test_requests_that_are_refused(api: Api) -> None:
     assert api.call("POST", "/v1/decide", key="wrong", json={"user_id": "u1"}).status_code == 401
     assert api.call("POST", "/v1/decide", key="", json={"user_id": "u1"}).status_code == 401

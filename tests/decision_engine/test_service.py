@@ -137,6 +137,14 @@ class TestAnswers:
         assert (reply.status_code, reply.json()) == (401, {"error": "unauthorized"})
         assert len(stored(shared.log)) == before
 
+    def test_two_tokens_count_while_one_is_changed(self, start: Callable[..., Running]) -> None:
+        running = start(BRAZE_WEBHOOK_KEY="Basic new-token-0123\nold-token-0123")
+        statuses = {
+            token: running.post("braze", {"events": []}, {"Authorization": f"Bearer {token}"})
+            for token in ("Basic new-token-0123", "old-token-0123", "new-token-0123", "Basic")
+        }
+        assert [reply.status_code for reply in statuses.values()] == [200, 200, 401, 401]
+
     @pytest.mark.parametrize("body", [b"{", b"", b"\xff", b"[]", b'"text"', b"null"])
     @pytest.mark.parametrize("vendor", ["braze", "iterable"])
     def test_what_is_not_a_webhook_is_a_400(

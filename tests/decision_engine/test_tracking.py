@@ -306,6 +306,22 @@ class TestHostile:
         broad: dict[str, Any] = {f"k{i}": [] for i in range(100)}
         assert one("track", event="e", properties=broad).properties
 
+    def test_a_name_that_is_there_twice(self) -> None:
+        fine = '{"type":"track","event":"e","userId":"u"}'
+        twice = '{"type":"track","event":"e","userId":"u","properties":{"a":1,"a":2}}'
+        taken = take("batch", f'{{"batch":[{fine},{twice},{fine}]}}'.encode())
+        assert {place: error.code for place, error in taken.refused.items()} == {1: "repeated"}
+        assert len(taken.events) == 2
+        for body in (
+            f'{{"batch":[{fine}],"batch":[{fine}]}}',
+            f'{{"batch":[{twice}],"context":{{}},"context":{{}}}}',
+            f'{{"batch":[{twice}],"x":"\\ud83d"}}',
+        ):
+            with pytest.raises(RefusedError) as caught:
+                parse("batch", body.encode())
+            assert (caught.value.status, caught.value.code) == (400, "repeated")
+        assert take("track", twice.encode()).refused[0].code == "repeated"
+
     def test_half_of_an_emoji(self) -> None:
         body = rb'{"userId":"u","event":"e","properties":{"a":"x\ud83d","b":"\\ud83d"}}'
         event = take("track", body).events[0]
