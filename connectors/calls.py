@@ -34,6 +34,7 @@ from connectors.errors import (
 from connectors.http import Http, Sign
 from connectors.limits import TOO_MANY, Limiter
 from connectors.login import LoggedIn
+from connectors.reasons import without_values
 
 Post = Callable[[Request], Reply]
 """Sends one request. Raises NotSentError or UnknownOutcomeError when there is no reply."""
@@ -184,7 +185,7 @@ class Line:
                 self._tidy(stream, request)
                 raise
             reply = self._exchange(stream, request)
-        receipts = self.destination.parse(request, reply)
+        receipts = without_values(request.records, self.destination.parse(request, reply))
         if all(receipt.status is Status.UNKNOWN for receipt in receipts):
             self._failed(stream, receipts[0].reason)
         elif reply.status != TOO_MANY:

@@ -14,7 +14,8 @@ import msgspec
 from connectors.base import Receipt, Record, Reply, Request, Status, Stream
 from connectors.errors import RefusedRecordError
 
-_LONGEST_REASON = 200
+_LONGEST = 2_000
+"""Characters of a reason that are looked at."""
 _ADDRESS = re.compile(r"[^\s'\"<>,;:(){}\[\]]+@[^\s'\"<>,;:(){}\[\]]+")
 _TRY_LATER = (423, 429)
 _TIMEOUT, _CLIENT_ERROR, _SERVER_ERROR = 408, 400, 500
@@ -49,7 +50,7 @@ def without_verdicts(request: Request, reply: Reply, text: object) -> list[Recei
 def receipt(
     record: Record, status: Status, reason: object, reply: Reply, vendor_ref: object = ""
 ) -> Receipt:
-    """A receipt whose reason is one short line without the person's identifiers."""
+    """A receipt whose reason is one line without the person's identifiers."""
     ref = str(vendor_ref) if isinstance(vendor_ref, str | int) else ""
     return Receipt(record.key, status, _reason(record, reason), reply.status, ref)
 
@@ -58,7 +59,7 @@ def _reason(record: Record, reason: object) -> str:
     text = " ".join(str(reason).split())
     for identifier in sorted(record.identity.values(), key=len, reverse=True):
         text = text.replace(identifier, "<id>") if identifier else text
-    return _ADDRESS.sub("<address>", text)[:_LONGEST_REASON]
+    return _ADDRESS.sub("<address>", text)[:_LONGEST]
 
 
 def check_batch(stream: Stream, records: Sequence[Record]) -> None:
