@@ -81,9 +81,14 @@ def build(
 
 
 def unread_outboxes(workspace: Workspace) -> list[str]:
-    """The outboxes of destinations that the project does not have: nobody would read them."""
+    """Outboxes that nobody would read: of kinds without a destination, of tasks nobody makes."""
     kinds = {d.kind for d in workspace.project.destinations.values()}
-    return [f"outbox_{kind}__*" for kind in SHIPPED if kind not in kinds]
+    others = [f"outbox_{kind}__*" for kind in SHIPPED if kind not in kinds]
+    return others if _task_agents(workspace) else [*others, "outbox_*__tasks"]
+
+
+def _task_agents(workspace: Workspace) -> list[str]:
+    return [name for name, agent in workspace.agents.items() if agent.crm_task]
 
 
 def missing_sources(workspace: Workspace, warehouse: Warehouse) -> list[str]:
@@ -177,6 +182,7 @@ def _common_arguments(workspace: Workspace, as_of: datetime) -> list[str]:
         "nextmove_sources": list(workspace.project.sources),
         "nextmove_raw_schema": workspace.project.warehouse.raw_schema,
         "nextmove_engine_schema": workspace.project.warehouse.engine_schema,
+        "nextmove_task_agents": _task_agents(workspace),
     }
     folder, state = workspace.root / "dbt", workspace.state_folder / "dbt"
     return [

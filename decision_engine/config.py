@@ -144,6 +144,7 @@ class Agent(Frozen, frozen=True):
     An agent with `triggers` decides when one of them fires or when it is asked, not daily.
     `sequence_credit` is the share of what a decision earns that the agent's decision before it,
     for the same customer, is credited with too; the one before that gets that share of it.
+    With `crm_task` each move for somebody with a CRM contact is a task of that contact's owner.
     """
 
     agent: Name
@@ -161,6 +162,7 @@ class Agent(Frozen, frozen=True):
     time_to_live: Duration = "6h"
     triggers: tuple[Trigger, ...] = ()
     sequence_credit: Share = 0.0
+    crm_task: bool = False
 
 
 class Creative(Frozen, frozen=True):

@@ -38,7 +38,7 @@ from decision_engine.workspace import Workspace
 QUICK = "tag:daily"
 AFTER_DECIDE = (
     "fct_decisions int_features__decisions int_outbox__next_steps"
-    " outbox_hubspot__contacts outbox_salesforce__contacts"
+    " outbox_hubspot__contacts outbox_salesforce__contacts int_outbox__tasks outbox_*__tasks"
 )
 """What shows today's decisions to the people who use the CRM."""
 

@@ -160,6 +160,8 @@ READERS = {
     "outbox_iterable__users": "deliver, profile lane",
     "outbox_hubspot__contacts": "deliver, profile lane",
     "outbox_salesforce__contacts": "deliver, profile lane",
+    "outbox_hubspot__tasks": "deliver, profile lane",
+    "outbox_salesforce__tasks": "deliver, profile lane",
     "outbox_hot_store__profiles": "deliver, to the service",
     "outbox_hot_store__policies": "deliver, to the service",
 }

@@ -53,15 +53,15 @@ Rows = dict[str, tuple[str, str]]
 """Key to tier and city."""
 
 
-def make_project(folder: Path, url: str = "http://127.0.0.1:1") -> Workspace:
-    """A project with Braze and Iterable at a sandbox."""
+def make_project(folder: Path, url: str = "http://127.0.0.1:1", more: str = "") -> Workspace:
+    """A project with Braze and Iterable at a sandbox, and `more` lines of configuration."""
     os.environ.setdefault("BRAZE_API_KEY", "sandbox-braze-key")
     os.environ.setdefault("ITERABLE_API_KEY", "sandbox-iterable-key")
     init(folder, "storm", salt="salt-of-the-storm-0123")
     config = folder / "nextmove.yml"
     head, _, tail = config.read_text().partition("destinations:")
     kept = tail[tail.index("\ngroups:") :]
-    config.write_text(head + DESTINATIONS.replace("URL", url) + kept)
+    config.write_text(head + DESTINATIONS.replace("URL", url) + more + kept)
     workspace = Workspace.open(folder)
     with workspace.warehouse() as warehouse:
         for name, stream in (*KINDS.values(), ("iterable", "users")):

@@ -28,6 +28,8 @@ select
     customers.email,
     customers.external_id,
     customers.contact_id,
+    customers.account_id,
+    customers.rep_id,
     customers.customer_id,
     decisions.last_decision_id as nextmove_decision_id,
     decisions.last_action as nextmove_action,
