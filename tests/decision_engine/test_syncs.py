@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from connectors.base import Destination, Reply, Request
@@ -22,9 +23,12 @@ from connectors.destinations import DESTINATIONS as KINDS
 from connectors.errors import UnknownOutcomeError
 from connectors.limits import Limiter
 from decision_engine import delivery as delivery_module
+from decision_engine.build import package_folder
 from decision_engine.cli import main
+from decision_engine.confirmed import UNSENT
 from decision_engine.delivery import Delivery
 from decision_engine.errors import StepError
+from decision_engine.outbox import record_of
 from decision_engine.scaffold import init
 from decision_engine.workspace import Workspace
 from tests.connectors.styles import vendor_of
@@ -496,3 +500,20 @@ def test_who_may_have_arrived_and_left_the_outbox_is_taken_away(
     deliver()
     assert outside.sent() == ["7:u1"]
     assert confirmed(workspace, "lists__list_members") == {"7:u0"}
+
+
+@pytest.mark.parametrize("name", ["hubspot", "salesforce"])
+def test_the_tasks_of_our_dbt_package_fit_the_vendors_own_fields(name: str) -> None:
+    models = yaml.safe_load((package_folder() / "models/outbox/_outbox__models.yml").read_text())
+    (model,) = [m for m in models["models"] if m["name"] == f"outbox_{name}__tasks"]
+    row = {column["name"]: "7" for column in model["columns"]}
+    record = record_of(row, [column for column in row if column not in UNSENT])
+    request = KINDS[name].build("tasks", [record])
+    if name == "hubspot":
+        properties = set(request.json["inputs"][0]["properties"]) - {"nextmove_key"}
+        wanted = {"hs_task_subject", "hs_task_body", "hs_timestamp", "hubspot_owner_id"}
+    else:
+        properties = set(request.json["records"][0]) - {"attributes", "nextmove_key__c"}
+        wanted = {"WhoId", "WhatId", "OwnerId", "Subject", "Description", "ActivityDate"}
+    assert properties == wanted
+    assert record.identity == {"contact_id": "7"}
