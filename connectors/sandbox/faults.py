@@ -10,11 +10,15 @@ REQUEST_FAULTS = (
     "rate_limit",
     "html_200",
     "reset_before_accept",
+    "latency",
+    "truncated",
     "reset_after_accept",
     "timeout_after_accept",
 )
-"""One draw per authenticated request. The last two take effect, then lose the answer: the
-connection is reset, or no answer ever comes. The others have no effect at all."""
+"""One draw per authenticated request. The last four take effect: the answer is late, half of it
+is missing, the connection is reset, or no answer ever comes. The others have no effect at all."""
+
+LATENCY_SECONDS = 0.3
 
 REJECT = "reject"
 """One draw per record: it is refused in the vendor's own per-row style."""

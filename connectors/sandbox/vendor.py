@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from connectors.sandbox.faults import LATENCY_SECONDS
 from connectors.sandbox.limits import Pool, Usage
 from connectors.sandbox.state import State
 
@@ -105,6 +107,10 @@ class VendorApp:
             await _reset(scope, receive)
             return
         reply = self._handle(path, endpoint, body, fault)
+        if fault == "latency":
+            await asyncio.sleep(LATENCY_SECONDS)
+        if fault == "truncated":
+            reply = replace(reply, body=reply.body[: len(reply.body) // 2])
         if fault == "reset_after_accept":
             await _reset(scope, receive)
         elif fault == "timeout_after_accept":

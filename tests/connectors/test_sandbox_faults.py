@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from connectors.sandbox.faults import Faults
+from connectors.sandbox.faults import LATENCY_SECONDS, Faults
 from connectors.sandbox.ledger import Entry, Ledger
 from connectors.sandbox.limits import Limit, Pool
 from tests.sandbox_process import (
@@ -164,6 +164,17 @@ class TestFaults:
         with pytest.raises(requests.ReadTimeout):
             track(sandbox, "u", timeout=0.2)
         assert len(sandbox.ledger()) == 1
+
+    def test_a_late_answer_and_half_of_one_take_effect(self, sandbox: Sandbox) -> None:
+        for kind in ("latency", "truncated"):
+            sandbox.control("faults", vendor="braze", kind=kind, count=1)
+        began = time.monotonic()
+        late = track(sandbox, "u-1")
+        assert time.monotonic() - began >= LATENCY_SECONDS
+        half = track(sandbox, "u-2")
+        assert half.status_code == late.status_code == 201
+        assert half.content == late.content[: len(late.content) // 2]
+        assert [e["external_id"] for e in sandbox.ledger()] == ["u-1", "u-2"]
 
     @pytest.mark.parametrize(
         ("kind", "status", "text"),
