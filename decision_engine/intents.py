@@ -125,6 +125,7 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
             "creative": row["creative"],
             "incentive": row["incentive"],
             "subject": creative.subject,
+            **({"body": creative.body} if creative.body else {}),
             **_opt_out(workspace, row),
         },
         "send_at": row["send_at"].isoformat(),

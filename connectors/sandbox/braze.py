@@ -53,6 +53,7 @@ class Braze:
             "/canvas/trigger/send": Endpoint(
                 partial(self._trigger, "canvas_id", "canvas_entry_properties"), messages, MAX_BODY
             ),
+            "/messages/send": Endpoint(self._send, messages, MAX_BODY),
             **more_endpoints(state, limit_divisor),
         }
         self.errors: Mapping[str, Answer] = {
@@ -157,6 +158,27 @@ class Braze:
         )
         return ""
 
+    def _send(self, payload: Any) -> Answer:
+        """A message with a text of its own, to each of the people that are named."""
+        error = _send_error(payload)
+        if error or self._state.refuses(NAME):
+            return answer(400, {"message": error or "refused"})
+        dispatch_id = uuid.uuid4().hex
+        channel = "email" if "email" in payload["messages"] else "push"
+        for external_id in payload["external_user_ids"]:
+            self._state.send(
+                Entry(
+                    vendor=NAME,
+                    kind="message",
+                    external_id=external_id,
+                    channel=channel,
+                    campaign_id=payload.get("campaign_id", ""),
+                    dispatch_id=dispatch_id,
+                    properties=payload["messages"],
+                )
+            )
+        return answer(201, {"dispatch_id": dispatch_id, "message": "success"})
+
 
 def _row_errors(array: str, faults: Sequence[str]) -> list[dict[str, Any]]:
     return [{"type": f, "input_array": array, "index": i} for i, f in enumerate(faults) if f]
@@ -245,6 +267,22 @@ def _trigger_error(payload: Any, id_name: str, properties: str) -> str:
     if not isinstance(payload.get(properties, {}), dict):
         return f"'{properties}' must be an object"
     return ""
+
+
+def _send_error(payload: Any) -> str:
+    """What is wrong with a call of /messages/send; empty when nothing is."""
+    if not isinstance(payload, dict):
+        return "The request body must be an object"
+    people, messages = payload.get("external_user_ids"), payload.get("messages")
+    if not isinstance(people, list) or not 0 < len(people) <= MAX_RECIPIENTS:
+        return f"1 to {MAX_RECIPIENTS} 'external_user_ids' are required"
+    known = ("email", "apple_push", "android_push")
+    if not isinstance(messages, dict) or not messages or not set(messages) <= set(known):
+        return "'messages' is not valid"
+    if "email" in messages and not all(messages["email"].get(n) for n in ("app_id", "body")):
+        return "'app_id' and 'body' are required"
+    pushes = (messages[name] for name in known[1:] if name in messages)
+    return "" if all(push.get("alert") for push in pushes) else "'alert' is required"
 
 
 def _recipient_error(recipient: Any, properties: str) -> str:

@@ -50,6 +50,7 @@ FIELDS: Mapping[tuple[str, str], dict[str, Any]] = {
     ("braze", "catalog_items"): {"catalog": "shoes"},
     ("braze", "messages"): _MESSAGE,
     ("braze", "canvas_messages"): _MESSAGE,
+    ("braze", "direct_messages"): {**_MESSAGE, "subject": "s", "body": "b"},
     ("braze", "transactional_messages"): _MESSAGE,
     ("iterable", "events"): {"event_name": "moved"},
     ("iterable", "subscriptions"): {"email_list_ids": "7"},
@@ -234,6 +235,7 @@ def slack(_: Request, keys: Rows, good: list[bool]) -> Reply:
 
 _SUCCESS = {"message": "success"}
 _CODE = {"code": "Success", "params": {"messageId": "m"}}
+_DISPATCHED = {**_SUCCESS, "dispatch_id": "d"}
 _SENT = {"dispatch_id": "d", "status": "sent"}
 
 STYLES: Mapping[tuple[str, str], tuple[Answer, Callable[[Request], Rows]]] = {
@@ -246,6 +248,7 @@ STYLES: Mapping[tuple[str, str], tuple[Answer, Callable[[Request], Rows]]] = {
     ("braze", "catalog_items"): (whole(_SUCCESS, 202), listed("items")),
     ("braze", "messages"): (braze("recipients"), listed("recipients")),
     ("braze", "canvas_messages"): (braze("recipients"), listed("recipients")),
+    ("braze", "direct_messages"): (whole(_DISPATCHED, 201), listed("external_user_ids")),
     ("braze", "transactional_messages"): (whole(_SENT, 201), rows_by_record),
     ("iterable", "users"): (iterable, listed("users")),
     ("iterable", "events"): (iterable, listed("events")),

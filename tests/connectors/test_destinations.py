@@ -231,6 +231,11 @@ def test_messages_that_cannot_be_addressed_are_refused() -> None:
     assert "campaign_id" in refusal(iterable, "messages", {**fields, "campaign_id": "7; --"})
     assert "campaign_id" in refusal(braze, "messages", {"channel": "email"})
     assert "event_name" in refusal(iterable, "events", {})
+    direct = {"campaign_id": "app", "subject": "s", "body": "b"}
+    assert "e-mail and push" in refusal(braze, "direct_messages", {**direct, "channel": "sms"})
+    assert "no body" in refusal(
+        braze, "direct_messages", {**direct, "channel": "email", "body": ""}
+    )
 
 
 def test_braze_refuses_two_campaigns_in_one_request() -> None:

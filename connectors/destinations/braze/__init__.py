@@ -1,4 +1,4 @@
-"""Braze: profiles, subscriptions, identities, catalogs, and messages of three kinds.
+"""Braze: profiles, subscriptions, identities, catalogs, and messages of four kinds.
 
 Partial failures come with a 2xx: `errors` names rows by `index` within `input_array`. An entry
 may also be a bare string that names nobody; then nobody is taken as accepted. Success means

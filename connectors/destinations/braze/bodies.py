@@ -106,6 +106,33 @@ def canvas_messages(records: Records) -> Request:
     return _post("/canvas/trigger/send", body, records)
 
 
+def direct_messages(records: Records) -> Request:
+    """One message with a text of ours; of e-mails `campaign_id` holds the app's id."""
+    (record,) = records
+    channel = record.fields.get("channel")
+    if channel not in _DIRECT:
+        raise replies.refused(record, "only e-mail and push can be sent without a campaign")
+    text = str(record.fields.get("body") or "")
+    if not text.strip():
+        raise replies.refused(record, "no body")
+    subject = replies.text(record, "subject")
+    content = _DIRECT[channel](_one(records, "campaign_id"), subject, text)
+    body = {"broadcast": False, "external_user_ids": [_external_id(record)], "messages": content}
+    return _post("/messages/send", body, records)
+
+
+def _email(app: str, subject: str, text: str) -> dict[str, Any]:
+    return {"email": {"app_id": app, "subject": subject, "body": text}}
+
+
+def _push(_: str, subject: str, text: str) -> dict[str, Any]:
+    apple = {"alert": {"title": subject, "body": text}}
+    return {"apple_push": apple, "android_push": {"title": subject, "alert": text}}
+
+
+_DIRECT: Mapping[Any, Callable[[str, str, str], dict[str, Any]]] = {"email": _email, "push": _push}
+
+
 def transactional_messages(records: Records) -> Request:
     """One transactional e-mail. Its key keeps Braze from sending it again for 24 hours."""
     (record,) = records
@@ -130,6 +157,7 @@ BODIES: Mapping[str, Callable[[Records], Request]] = {
     "catalog_items": catalog_items,
     "messages": messages,
     "canvas_messages": canvas_messages,
+    "direct_messages": direct_messages,
     "transactional_messages": transactional_messages,
 }
 """By stream."""

@@ -47,6 +47,7 @@ STREAMS: Mapping[str, Stream] = {
         ),
         Stream("messages", Lane.SEND, _BATCH, "messages", _MESSAGES, splits_on_400=True),
         Stream("canvas_messages", Lane.SEND, _BATCH, "messages", _MESSAGES, splits_on_400=True),
+        Stream("direct_messages", Lane.SEND, 1, "messages", _MESSAGES),
         Stream(
             "transactional_messages",
             Lane.SEND,
