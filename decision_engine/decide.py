@@ -66,7 +66,7 @@ def choose(
     draw depends on the row's key and that action's key alone.
     Raises ValueError as `propensities` does.
     """
-    require_eligible(eligible)
+    count = require_eligible(eligible)
     if family == "fixed":
         return first_eligible(eligible, preference)
     if family == "uniform":
@@ -84,7 +84,6 @@ def choose(
         draws = _draw(mean[rows], sd[rows], u[:, :-1], family)
         out[rows] = np.where(eligible[rows], draws, _NEVER).argmax(axis=1)
         floor_draw[rows] = u[:, -1]
-    count = eligible.sum(axis=1)
     even = (floor_draw < least_floor(count, floor) * count).nonzero()[0]
     if len(even):
         out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)

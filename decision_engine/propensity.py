@@ -85,10 +85,12 @@ def first_eligible(eligible: Bools, preference: Sequence[int]) -> Ints:
     return out
 
 
-def require_eligible(eligible: Bools) -> None:
-    """Raise ValueError when some row has no eligible action."""
-    if np.count_nonzero(eligible.any(axis=1)) < len(eligible):
+def require_eligible(eligible: Bools) -> Ints:
+    """The number of eligible actions (n,); ValueError when some row has none."""
+    count: Ints = eligible.sum(axis=1)
+    if np.count_nonzero(count) < len(count):
         raise ValueError("`eligible` has a row without any eligible action")
+    return count
 
 
 def require_posterior(mean: Floats, sd: Floats, eligible: Bools) -> None:

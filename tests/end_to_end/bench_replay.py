@@ -15,52 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
-
 from decision_engine.batch import decide_all
-from decision_engine.features import feature_names
-from decision_engine.learn import Rewards, buckets, learn_anew
-from decision_engine.policies import kind_of, shared_units
 from decision_engine.scaffold import init
-from decision_engine.training import make_current
 from decision_engine.workspace import Workspace
-from tests.end_to_end.bench_decide import AS_OF, PROFILES
+from tests.end_to_end.bench_decide import AS_OF, PROFILES, teach
 
-CUSTOMERS, REPLAYED, TAUGHT, DAY = 500_000, 100_000, 4_000, 86_400.0
+CUSTOMERS, REPLAYED = 500_000, 100_000
 POLICIES = ("linear_thompson", "weighted_thompson", "factored_linear_thompson")
-
-
-def teach(workspace: Workspace) -> None:
-    """A learned state for each agent, from rewards that depend on nothing."""
-    moment = AS_OF - timedelta(hours=1)
-    with workspace.warehouse() as warehouse:
-        for i, (name, agent) in enumerate(sorted(workspace.agents.items())):
-            catalog, features = workspace.catalog(name), feature_names(agent.context)
-            rng = np.random.default_rng(i)
-            rows = Rewards(
-                x=rng.gamma(2.0, size=(TAUGHT, len(features))),
-                action=rng.integers(0, len(catalog), TAUGHT),
-                reward=(rng.random(TAUGHT) < 0.1).astype(np.float64),
-                weight=np.ones(TAUGHT),
-                is_closed=np.ones(TAUGHT, dtype=np.bool_),
-                bucket=buckets([str(n) for n in range(TAUGHT)]),
-                order=np.arange(TAUGHT),
-                decided_at=np.full(TAUGHT, moment.timestamp() - DAY),
-            )
-            state = learn_anew(
-                [rows],
-                policy=kind_of(agent.policy),
-                agent=name,
-                actions=catalog.keys,
-                features=features,
-                as_of=moment.timestamp(),
-                units=shared_units(agent.policy, catalog.actions),
-            )
-            with warehouse.transaction():
-                make_current(workspace, warehouse, state, moment, [])
 
 
 def main() -> None:
