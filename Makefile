@@ -64,13 +64,13 @@ bench-ingress: setup  ## what a tracked event costs on its way into the warehous
 	@$(RUN)/python -m tests.end_to_end.bench_ingress
 
 bench-decide: setup  ## a million customers through decide, with time and memory
-	@$(RUN)/python -m tests.end_to_end.bench_decide
+	@$(RUN)/python -m tests.end_to_end.bench_decide $(ARGS)
 
 bench-replay: setup  ## a hundred thousand logged decisions, made again by another process
 	@$(RUN)/python -m tests.end_to_end.bench_replay
 
 bench-decide-one: setup  ## what one decision for one person costs, step by step
-	@$(RUN)/python -m tests.decision_engine.bench_decide_one
+	@$(RUN)/python -m tests.decision_engine.bench_decide_one $(ARGS)
 
 bench-hotpath: setup  ## decisions per second of the service, beside the bare HTTP floor
 	@$(RUN)/python -m tests.end_to_end.bench_hotpath
@@ -81,7 +81,7 @@ bench-hotpath: setup  ## decisions per second of the service, beside the bare HT
 	@touch $@
 
 bench-engine: setup .tools/peers/.ready  ## how fast and how exactly linear Thompson sampling decides, beside peer libraries
-	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_engine
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_engine $(ARGS)
 
 bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries: ARGS="--hillstrom hillstrom.csv.gz --quick"
 	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning $(ARGS)

@@ -30,7 +30,7 @@ _GAMMA = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
 _MIX_1 = np.array(0xBF58476D1CE4E5B9, dtype=np.uint64)
 _MIX_2 = np.array(0x94D049BB133111EB, dtype=np.uint64)
 _12, _27, _30, _31 = (np.array(bits, dtype=np.uint64) for bits in (12, 27, 30, 31))
-_HALF, _TWO_POW_MINUS_52 = np.array(0.5), np.array(2.0**-52)
+_ONE, _ALMOST_ONE = np.array(1.0).view(np.uint64), np.array(1 - 2.0**-53)
 
 
 class _Hmac:
@@ -116,11 +116,12 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     """
     numbers = _stream(stream) if isinstance(stream, str) else stream
     mixed = _mix((_mix(keys + _GAMMA))[:, None] ^ numbers[None, :])
-    # 52 bits and a half: the largest value is below 1 and the smallest above 0, exactly.
+    # 52 bits as the fraction of a number from 1 to 2, less 1, and half a bit: the largest value is
+    # below 1 and the smallest above 0, exactly.
     mixed >>= _12
-    out = mixed.astype(np.float64)
-    out += _HALF
-    out *= _TWO_POW_MINUS_52
+    mixed |= _ONE
+    out = mixed.view(np.float64)
+    out -= _ALMOST_ONE
     return out
 
 

@@ -97,8 +97,8 @@ def require_posterior(mean: Floats, sd: Floats, eligible: Bools) -> None:
     """Raise ValueError unless eligible actions have a finite mean and a positive finite sd."""
     if mean.shape != eligible.shape or sd.shape != eligible.shape:
         raise ValueError(f"`mean` {mean.shape}, `sd` {sd.shape}, `eligible` {eligible.shape}")
-    fit = np.isfinite(mean) & (sd > _ZERO) & (sd < _INFINITY) | ~eligible
-    if np.count_nonzero(fit) < fit.size:
+    fit = np.isfinite(mean) & (sd > _ZERO) & (sd < _INFINITY)
+    if np.count_nonzero(fit) < fit.size and not (fit | ~eligible).all():
         raise ValueError("`mean` must be finite and `sd` positive and finite where eligible")
 
 

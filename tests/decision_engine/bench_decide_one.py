@@ -1,8 +1,11 @@
 """make bench-decide-one: what one decision for one person costs, step by step.
 
-One agent, 32 features, about 20 guardrail checks, a profile of the columns that the warehouse
-has. Every call is another event: another person, another moment.
-CPU microseconds of one thread; a busy machine adds to them. Fails when a target is missed.
+One agent, 32 features, about 20 guardrail checks, a profile of the columns that these read, as in
+the service. Every call is another event: another person, another moment. The propensity is left
+for later.
+CPU microseconds of one thread; a busy machine adds to them, most of all to the 99th percentile, so
+beside it stands that of the calmest thousand calls in a row, and what the machine does to a loop
+that computes nothing but sums. Fails when a goal is missed; `--json` prints the figures as JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +15,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from decision_engine.batch import decide_batch
 from decision_engine.catalog import catalog_of
 from decision_engine.config import AgentAction, ContextFeature, Creative, Incentive
 from decision_engine.decide import AgentPlan, choose
-from decision_engine.features import design, feature_names
+from decision_engine.features import all_needed_columns, design, feature_names
 from decision_engine.guardrails import columns_of, reasons, send_at
 from decision_engine.keys import customer_keys, decision_keys
 from decision_engine.learn import Rewards, buckets, learn
@@ -39,8 +40,9 @@ from decision_engine.record import rows_of
 from decision_engine.row import Layout
 from decision_engine.rules import parsed
 from decision_engine.types import Catalog, Epoch, Floats
+from tests.goals import Cost, Goal, judge, measure, table_to
 
-CALLS, PEOPLE = 5_000, 300
+CALLS, STEP_CALLS, PEOPLE = 20_000, 4_000, 300
 GROUP = 32
 AS_OF = datetime(2026, 3, 2, 16)
 PROFILES = Path(__file__).resolve().parents[2] / "dbt_project/models/marts/_marts__models.yml"
@@ -73,14 +75,11 @@ CAPS = (
     config.Cap(2, 1), config.Cap(4, 7), config.Cap(9, 30), config.Cap(2, 7, "sms"),
     config.Cap(3, 7, "email"),
 )  # fmt: skip
+TOGETHER = f"whole, {GROUP} together"
 WHOLES = ("choice alone", "decide_batch", "whole decision")
-TARGETS_US = {
-    ("decide_batch", 100): ("median", 300.0),
-    ("whole decision", 100): ("p99", 1_000.0),
-    (f"whole, {GROUP} together", 100): ("median", 200.0 * GROUP),
-    ("choice alone", 10): ("p99", 60.0),
-    ("choice alone", 500): ("p99", 350.0),
-}
+MEDIANS = {("decide_batch", 100): 300.0, (TOGETHER, 100): 200.0 * GROUP}
+P99S = {("choice alone", 10): 60.0, ("choice alone", 500): 350.0, ("whole decision", 100): 1_000.0}
+"""Goals, microseconds."""
 
 
 @dataclass
@@ -132,9 +131,9 @@ def make(k: int) -> Bench:
     facts = set(CHOICES) | columns_of(catalog, project)
     plan = AgentPlan("bench", catalog, {"treatment": agent.policy}, state)
     frozen = AgentInEpoch(agent, plan, state, project.groups, project.salt, tuple(sorted(facts)))
-    types = profile_types()
+    types, needed = profile_types(), all_needed_columns([(agent, catalog)], project)
     people = list(random_people(types))
-    return Bench(project, frozen, types, people)
+    return Bench(project, frozen, {c: types[c] for c in needed}, people)
 
 
 def random_rewards(k: int, d: int, n: int = 4_000) -> Rewards:
@@ -168,20 +167,6 @@ def random_people(types: dict[str, str]) -> Iterator[dict[str, Any]]:
             elif name not in person:
                 person[name] = None if type_name == "text" else float(rng.integers(0, 3))
         yield person
-
-
-def measure(call: Callable[[int], object], calls: int) -> tuple[float, float]:
-    """CPU microseconds of one call: median and 99th percentile."""
-    for i in range(calls // 10):
-        call(i)
-    clock, spent = time.thread_time_ns, np.empty(calls)
-    for i in range(calls):
-        start = clock()
-        call(i)
-        spent[i] = clock() - start
-    empty = np.median([-(clock() - clock()) for _ in range(1_000)])
-    median, p99 = np.percentile(spent - empty, [50, 99]) / 1_000
-    return float(median), float(p99)
 
 
 def epoch_of(i: int) -> Epoch:
@@ -219,7 +204,7 @@ def steps(bench: Bench) -> Iterator[tuple[str, Callable[[int], object]]]:
     yield "record as JSON", at(lambda i: encode(records[i]))
     yield "decide_batch", lambda i: decide(bench, contexts[i % PEOPLE], epoch_of(i))
     yield "whole decision", whole(bench, layout, 1, encode)
-    yield f"whole, {GROUP} together", whole(bench, layout, GROUP, encode)
+    yield TOGETHER, whole(bench, layout, GROUP, encode)
 
 
 def keys_of_one(bench: Bench, ids: Any, epoch: Epoch) -> None:
@@ -265,25 +250,34 @@ def whole(
     return call
 
 
+def goals(found: dict[tuple[str, int], Cost]) -> list[Goal]:
+    """What has to hold."""
+    medians = [
+        Goal(f"{n}, k = {k}, median us", found[n, k].median, b) for (n, k), b in MEDIANS.items()
+    ]
+    return medians + [
+        Goal(f"{n}, k = {k}, p99 us when calm", found[n, k].calm_p99, b)
+        for (n, k), b in P99S.items()
+    ]
+
+
 def main() -> None:
     """Print the table and judge."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=CALLS)
-    calls = parser.parse_args().calls
-    print(f"{'step':<24} {'k':>4} {'median us':>10} {'p99 us':>10}  target")
-    missed = []
+    parser.add_argument("--calls", type=int, default=CALLS, help="of what has a goal for its p99")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    shown, found = table_to(options.json), {}
+    print(f"{'step':<24}{'k':>4}{'median us':>10}{'p99 us':>10}{'calm p99':>10}", file=shown)
+    print(f"{'sums, on this machine':<28}{measure(lambda _: sum(range(2_000)), CALLS)}", file=shown)
     for k in (100, 10, 500):
-        bench = make(k)
-        for name, call in steps(bench):
+        for name, call in steps(make(k)):
             if k == 100 or name in WHOLES:
-                found = dict(zip(("median", "p99"), measure(call, calls), strict=True))
-                which, limit = TARGETS_US.get((name, k), ("median", np.inf))
-                target = f"{which} <= {limit:.0f}" if limit < np.inf else ""
-                print(f"{name:<24} {k:>4} {found['median']:>10.1f} {found['p99']:>10.1f}  {target}")
-                if found[which] > limit:
-                    missed.append(f"{name}, k = {k}")
-    if missed:
-        sys.exit(f"missed: {'; '.join(missed)} (other work on the machine counts)")
+                calls = options.calls if (name, k) in P99S else min(options.calls, STEP_CALLS)
+                found[name, k] = measure(call, calls)
+                print(f"{name:<24}{k:>4}{found[name, k]}", file=shown, flush=True)
+    figures = [{"step": name, "k": k, **asdict(cost)} for (name, k), cost in found.items()]
+    judge(goals(found), options.json, calls=figures)
 
 
 if __name__ == "__main__":
