@@ -302,12 +302,14 @@ class Alerts(Frozen, frozen=True):
     """Who is told when a stream of deliveries changes its state.
 
     It stops, has rejected or unknown records, or is well again. `destination` is one of kind
-    webhook, or of kind slack with the id of the channel.
+    webhook, or of kind slack with the id of the channel. So many rejected or unknown records of a
+    stream as are `tolerated` change nothing.
     """
 
     destination: Name
     slack_channel: str = ""
     only_stopped: bool = False
+    tolerated: Annotated[int, Meta(ge=0)] = 0
 
 
 class Service(Frozen, frozen=True):

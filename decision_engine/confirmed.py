@@ -195,12 +195,12 @@ class Confirmed:
         query = f"select count(*) from ({self.changes(now)}) as changed"
         return int(self.warehouse.rows(query)[0][0])
 
-    def has_rejected(self) -> bool:
-        """Whether a row of the outbox, or a removal, was rejected and not accepted since."""
+    def rejected(self) -> int:
+        """How many rows of the outbox, and removals, were rejected and not accepted since."""
         there = f"exists (select 1 from {self.model} o where o.{KEY} = c.{KEY})"
         meant = f"({there} or c.{INSTANCE} is null)" if self.outbox.removes else there
-        query = f"select 1 from {self.table} c where c.{AGAIN_AT} is not null and {meant}"
-        return bool(self.warehouse.rows(f"{query} limit 1"))
+        query = f"select count(*) from {self.table} c where c.{AGAIN_AT} is not null and {meant}"
+        return int(self.warehouse.rows(query)[0][0])
 
     def doubt(self, rows: pa.Table, instance: str | None, mark: str) -> None:
         """Note, before they are sent, that the other side may have these rows or not.

@@ -38,7 +38,7 @@ from decision_engine.intents import MESSAGES, approved, intents
 from decision_engine.outbox import OutboxSync
 from decision_engine.outbox_checks import require_built
 from decision_engine.reconcile import settle_unknowns
-from decision_engine.sync_runs import SyncRun, record
+from decision_engine.sync_runs import SyncRun, record, tolerated
 from decision_engine.tables import JOURNAL_POSITION, RECEIPTS
 from decision_engine.workspace import Workspace
 
@@ -175,7 +175,8 @@ class Delivery:
         problems += run.stopped.values()
         reason = "; ".join(str(error) for error in run.stopped.values())
         what = ("", MESSAGES, Lane.SEND)
-        return [SyncRun.of(what, began, time.perf_counter() - start, streams[MESSAGES], reason)]
+        took, limit = time.perf_counter() - start, tolerated(self.workspace)
+        return [SyncRun.of(what, began, took, streams[MESSAGES], reason, tolerated=limit)]
 
     def next_due(self) -> datetime | None:
         """When the next waiting message is meant to leave."""

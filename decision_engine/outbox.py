@@ -39,7 +39,7 @@ from decision_engine.confirmed import (
 )
 from decision_engine.fence import Fence
 from decision_engine.outbox_checks import look, refusal
-from decision_engine.sync_runs import SyncRun
+from decision_engine.sync_runs import SyncRun, tolerated
 from decision_engine.tables import RECEIPTS
 from decision_engine.workspace import Workspace
 
@@ -113,7 +113,8 @@ class OutboxSync:
                 time.perf_counter() - start,
                 {**self.totals[outbox.title], "in_outbox": found.rows},
                 reason,
-                has_rejected=is_fit and confirmed.has_rejected(),
+                standing=confirmed.rejected() if is_fit else 0,
+                tolerated=tolerated(self.workspace),
             )
         )
         return is_fit

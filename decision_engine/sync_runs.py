@@ -55,11 +55,16 @@ class SyncRun:
         totals: Mapping[str, int],
         reason: str = "",
         *,
-        has_rejected: bool = False,
+        standing: int = 0,
+        tolerated: int = 0,
     ) -> SyncRun:
-        """From the totals of (destination, stream, lane)."""
+        """From the totals of (destination, stream, lane).
+
+        `standing` rows are rejected, in this run or since an earlier one. So many rejected and
+        unknown ones as are `tolerated` are no warning.
+        """
         numbers = {name: totals.get(name, 0) for name in _NUMBERS}
-        doubtful = numbers["rejected"] or numbers["unknown"] or has_rejected
+        doubtful = max(numbers["rejected"], standing) + numbers["unknown"] > tolerated
         return cls(
             run_id=f"{time.time_ns():016x}{secrets.token_hex(4)}",
             destination=what[0],
@@ -72,6 +77,12 @@ class SyncRun:
             reason=reason,
             **numbers,
         )
+
+
+def tolerated(workspace: Workspace) -> int:
+    """How many rejected or unknown records of a stream are no warning."""
+    alerts = workspace.project.alerts
+    return alerts.tolerated if alerts else 0
 
 
 def record(

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from connectors.base import Destination, Reply, Request
+from connectors.base import Destination, Lane, Reply, Request
 from connectors.calls import Target
 from connectors.destinations import DESTINATIONS as KINDS
 from connectors.errors import UnknownOutcomeError
@@ -30,6 +30,8 @@ from decision_engine.delivery import Delivery
 from decision_engine.errors import StepError
 from decision_engine.outbox import record_of
 from decision_engine.scaffold import init
+from decision_engine.sync_runs import OK, STOPPED, WARNING, SyncRun
+from decision_engine.sync_runs import tolerated as tolerated_of
 from decision_engine.workspace import Workspace
 from tests.connectors.styles import vendor_of
 
@@ -358,6 +360,19 @@ def test_an_alert_for_each_change_of_state_and_no_other(
     assert outside.alerts[0].endswith(counts)
     assert "refuses the key" in outside.alerts[1]
     assert not [text for text in outside.alerts if "u1" in text], "nobody is named"
+
+
+def test_few_rejected_rows_may_be_no_news(workspace: Workspace) -> None:
+    totals = {"extracted": 30, "accepted": 8, "rejected": 12, "unknown": 10}
+    what = ("braze", "users", Lane.PROFILE)
+    for standing, tolerated, state in ((0, 22, OK), (0, 21, WARNING), (13, 22, WARNING)):
+        run = SyncRun.of(what, NOW, 1.0, totals, standing=standing, tolerated=tolerated)
+        assert run.state == state
+    assert SyncRun.of(what, NOW, 1.0, totals, "no key", tolerated=99).state == STOPPED
+    assert tolerated_of(workspace) == 0
+    config = workspace.root / "nextmove.yml"
+    config.write_text(config.read_text().replace("C0123ABCD}", "C0123ABCD, tolerated: 20}"))
+    assert tolerated_of(Workspace.open(workspace.root)) == 20
 
 
 def test_a_delivery_that_was_overtaken_writes_nothing(
