@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -81,6 +82,7 @@ class OutboxSync:
         self.totals: dict[str, Totals] = {o.title: dict(zeros) for o in self.outboxes}
         self.stopped: ConnectorError | None = None
         self.instance: str | None = None
+        self._payloads: dict[str, str] = {}
 
     def run(self) -> None:
         """Deliver the changed rows of all outboxes."""
@@ -178,6 +180,8 @@ class OutboxSync:
 
     def _send(self, outbox: Outbox, records: Sequence[Record]) -> dict[str, Receipt]:
         """The receipts by key."""
+        salt = self.workspace.project.salt
+        self._payloads = {record.key: payload_digest(record, salt) for record in records}
         sync = sync_profiles(self.target, outbox.stream, records, self.limiter, name=self.name)
         receipts = {r.key: r for r in sync}
         for field in _FIELDS:
@@ -251,7 +255,12 @@ class OutboxSync:
         customers = dict(zip(rows[KEY].to_pylist(), ids, strict=True))
         lines = [
             receipt_row(
-                r, customers[r.key], self.workspace.project.salt, self.name, outbox, self.now
+                r,
+                customers[r.key],
+                (row_digest(r.key, self.workspace.project.salt), self._payloads[r.key]),
+                self.name,
+                outbox,
+                self.now,
             )
             for r in receipts.values()
         ]
@@ -303,13 +312,29 @@ def plain(value: Any) -> Any:
     return f"{value.isoformat()}Z" if isinstance(value, datetime) else value
 
 
+def row_digest(key: str, salt: str) -> str:
+    """What stands for a row's key, which may be an address."""
+    return hashlib.sha256(f"{salt}\x1f{key}".encode()).hexdigest()[:16]
+
+
+def payload_digest(record: Record, salt: str) -> str:
+    """What stands for all that was sent of a row: the same for the same values only."""
+    sent = msgspec.json.encode((record.identity, record.fields), order="deterministic")
+    return hashlib.sha256(salt.encode() + b"\x1f" + sent).hexdigest()[:16]
+
+
 def receipt_row(
-    receipt: Receipt, customer_id: str | None, salt: str, name: str, outbox: Outbox, now: datetime
+    receipt: Receipt,
+    customer_id: str | None,
+    digests: tuple[str, str],
+    name: str,
+    outbox: Outbox,
+    now: datetime,
 ) -> dict[str, Any]:
-    """A profile-lane receipt. The key may be an address, so only its digest is kept."""
-    digest = hashlib.sha256(f"{salt}\x1f{receipt.key}".encode()).hexdigest()
+    """A profile-lane receipt, with digests of the row's key and of what was sent of it."""
+    key, payload = digests
     return {
-        "send_key": f"{name}.{outbox.stream}:{digest[:16]}:{now.isoformat()}",
+        "send_key": f"{name}.{outbox.stream}:{key}:{now.isoformat()}:{payload}",
         "decision_id": None,
         "destination": name,
         "stream": outbox.stream,

@@ -163,7 +163,7 @@ HISTORY = (
     *("rows", "accepted", "rejected", "unknown", "removed"),
     "reason",
 )
-ROWS = ("at", "destination", "stream", "customer_id", "http_status", "reason")
+ROWS = ("at", "destination", "stream", "customer_id", "http_status", "payload", "reason")
 PLAN = ("stream", "rows", "new", "changed", "vanished", "problems")
 
 

@@ -30,10 +30,12 @@ def with_status(
 ) -> list[dict[str, Any]]:
     """Receipts of rejected or unknown records that nothing has changed since, newest first.
 
-    A record is known by the customer: its key may be an address, and is not kept.
+    A record is known by the customer: its key may be an address, and is not kept. `payload` is a
+    digest of what was sent of it: the same as long as nothing of it has changed.
     """
     receipts = workspace.engine("receipts")
-    # A profile's key is "destination.stream:digest of the row:moment"; a message's has no colon.
+    # A profile's key is "destination.stream:digest of the row:moment:digest of what was sent"; a
+    # message's has no colon.
     same = " and ".join(
         f"split_part(l.send_key, ':', {n}) = split_part(r.send_key, ':', {n})" for n in (1, 2)
     )
@@ -42,13 +44,18 @@ def with_status(
         f"select 1 from {receipts} l where {same} and l.status <> 'not_sent'"
         " and (l.at > r.at or (l.at = r.at and l.status = 'accepted'))"
     )
-    names = ", ".join(f"r.{name}" for name in _ROW)
+    names = ", ".join(f"r.{name}" for name in (*_ROW, "send_key"))
     found = warehouse.rows(
         f"select {names} from {receipts} r where r.status = ? and not exists ({later})"
         f" order by r.at desc, r.send_key limit {int(limit)}",
         [status],
     )
-    return [dict(zip(_ROW, row, strict=True)) for row in found]
+    return [{**dict(zip(_ROW, row, strict=False)), "payload": _payload(row[-1])} for row in found]
+
+
+def _payload(send_key: str) -> str:
+    """The digest of what was sent of a row; a message is known by its decision."""
+    return send_key.rpartition(":")[2] if ":" in send_key else ""
 
 
 def plan(workspace: Workspace, warehouse: Warehouse) -> list[dict[str, Any]]:

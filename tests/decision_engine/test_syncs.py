@@ -6,9 +6,12 @@ The other side is the vendors' imitation that the verdict storm uses.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from connectors.base import Destination, Lane, Reply, Request
+from connectors.base import Destination, Lane, Record, Reply, Request
 from connectors.calls import Target
 from connectors.destinations import DESTINATIONS as KINDS
 from connectors.errors import UnknownOutcomeError
@@ -28,7 +31,7 @@ from decision_engine.cli import main
 from decision_engine.confirmed import UNSENT
 from decision_engine.delivery import Delivery
 from decision_engine.errors import StepError
-from decision_engine.outbox import record_of
+from decision_engine.outbox import payload_digest, record_of
 from decision_engine.scaffold import init
 from decision_engine.sync_runs import OK, STOPPED, WARNING, SyncRun
 from decision_engine.sync_runs import tolerated as tolerated_of
@@ -362,6 +365,20 @@ def test_an_alert_for_each_change_of_state_and_no_other(
     assert not [text for text in outside.alerts if "u1" in text], "nobody is named"
 
 
+def test_a_digest_of_a_payload_is_the_same_for_the_same_values_only() -> None:
+    at = datetime(2026, 3, 1)
+    first = Record("k", {"email": "a@example.com"}, {"tier": "gold", "at": at, "n": Decimal("1.5")})
+    same = replace(first, key="other", fields=dict(sorted(first.fields.items())))
+    found = payload_digest(first, "salt")
+    assert payload_digest(same, "salt") == found
+    for other in (
+        payload_digest(replace(first, fields={**first.fields, "tier": "silver"}), "salt"),
+        payload_digest(replace(first, identity={"email": "b@example.com"}), "salt"),
+        payload_digest(first, "pepper"),
+    ):
+        assert other != found
+
+
 def test_few_rejected_rows_may_be_no_news(workspace: Workspace) -> None:
     totals = {"extracted": 30, "accepted": 8, "rejected": 12, "unknown": 10}
     what = ("braze", "users", Lane.PROFILE)
@@ -435,6 +452,7 @@ def test_the_commands(
     assert (line["destination"], line["accepted"], line["state"]) == ("braze", 2, "warning")
     (refused,) = json.loads(command("rejected").stdout)
     assert (refused["stream"], refused["reason"]) == ("users", "invalid")
+    assert re.fullmatch("[0-9a-f]{16}", refused["payload"])
     assert json.loads(command("unknown").stdout) == []
 
     outside.sent()

@@ -125,7 +125,8 @@ NOTES = {
     "decisions.reasons": "per action: 0 or the code of the guardrail that ruled it out",
     "decisions.x": "the raw features",
     "decisions.facts": "JSON: what the guardrails looked at",
-    "receipts.send_key": "the same for every attempt of one send",
+    "receipts.send_key": "the same for every attempt of one send; of a profile its stream, a digest"
+    " of its key, the moment and a digest of what was sent",
     "receipts.decision_id": "NULL in the profile lane",
     "receipts.status": "accepted, rejected, skipped, unknown or not_sent",
     "receipts.vendor_ref": "the vendor's own id; several recipients may share one",
