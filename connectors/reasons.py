@@ -31,7 +31,8 @@ def without_values(records: Sequence[Record], receipts: Sequence[Receipt]) -> li
     known: dict[str, set[str]] = {}
     for record in records:
         for value in _values(record):
-            known.setdefault(_WORD.findall(value.lower())[0], set()).add(value)
+            if word := _WORD.search(value):
+                known.setdefault(word[0].lower(), set()).add(value)
     scrubbed = {reason: _without(reason, known) for reason in reasons}
     return [replace(r, reason=scrubbed[r.reason]) if r.reason else r for r in receipts]
 
@@ -41,7 +42,7 @@ def _values(record: Record) -> Iterator[str]:
     names = {*record.fields, *record.identity}
     fields = (value for name, value in record.fields.items() if name not in _OURS)
     for value in _texts((*record.identity.values(), *fields, record.key)):
-        if len(value) >= SHORTEST and value not in names and _WORD.search(value):
+        if len(value) >= SHORTEST and value not in names:
             yield value
 
 
