@@ -27,7 +27,7 @@ WIDTH = 0.7
 
 _TILE, _SMALL_TILE, _MANY = 8, 2, 128
 """Rows of a tile; of more than `_MANY` actions the smaller, or a single row would pay too much."""
-_ROWS = 33 * _TILE
+_ROWS = 17 * _TILE
 """Rows of a block: its products stay in the second-level cache, and an odd number of cache lines
 keeps them from falling on the same few."""
 _LINE = 8  # numbers of a cache line
