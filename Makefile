@@ -83,7 +83,7 @@ bench-hotpath: setup  ## decisions per second of the service, beside the bare HT
 bench-engine: setup .tools/peers/.ready  ## how fast and how exactly linear Thompson sampling decides, beside peer libraries
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_engine $(ARGS)
 
-bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries: ARGS="--hillstrom hillstrom.csv.gz --quick"
+bench-learning: setup .tools/peers/.ready  ## our policies against peer libraries, 20 minutes: ARGS="--hillstrom hillstrom.csv.gz"
 	@OPENBLAS_NUM_THREADS=1 .tools/peers/bin/python -m tests.decision_engine.bench_learning $(ARGS)
 
 bench-evaluate: setup  ## do intervals, lift and alarms keep their promises?

@@ -41,6 +41,9 @@ EVENTS = frozenset(
 )  # fmt: skip
 """Events that fct_outcomes attributes to decisions."""
 
+SPENT = frozenset({"message", "incentive"})
+"""What we spend on a decision: it counts as an event too, with a price."""
+
 EVENT_COLUMNS = dict.fromkeys(("type", "event", "page_class", "platform", "ticket_kind"), "TEXT")
 """What the `on` of a trigger may ask of an event, with its type."""
 
@@ -60,6 +63,7 @@ def agent_problems(agent: Agent, known: Known) -> Iterator[Problem]:
         yield from _action_problems(action, ("actions", i), known)
     yield from _repeated_actions(agent, known)
     yield from _outcome_problems(agent)
+    yield from _spent_problems(agent)
     for i, feature in enumerate(agent.context):
         yield from _feature_problems(feature, ("context", i), known)
     for column in twice(f"{f.column} as {f.transform}" for f in agent.context):
@@ -131,14 +135,24 @@ def _shown(key: tuple[str, str, int | None], known: Known) -> str:
 
 def _outcome_problems(agent: Agent) -> Iterator[Problem]:
     for i, outcome in enumerate(agent.outcomes):
-        if outcome.event not in EVENTS:
-            yield ("outcomes", i, "event"), unknown("event", outcome.event, EVENTS)
+        if outcome.event not in EVENTS | SPENT:
+            yield ("outcomes", i, "event"), unknown("event", outcome.event, EVENTS | SPENT)
         if outcome.event in twice(o.event for o in agent.outcomes):
             yield ("outcomes", i), f"event '{outcome.event}' is there twice"
-        if outcome.per == "dollar" and outcome.event != "order":
-            yield ("outcomes", i, "per"), "only order has a value in dollars"
+        if outcome.per == "dollar" and outcome.event not in ("order", *SPENT):
+            valued = ", ".join(("order", *sorted(SPENT)))
+            yield ("outcomes", i, "per"), f"only these have a value in dollars: {valued}"
         if hours(outcome.window) == 0:
             yield ("outcomes", i, "window"), "must be at least 1h"
+
+
+def _spent_problems(agent: Agent) -> Iterator[Problem]:
+    named = {o.event for o in agent.outcomes}
+    for i, outcome in enumerate(agent.outcomes):
+        if outcome.event in SPENT and outcome.weight >= 0:
+            yield ("outcomes", i, "weight"), "must be below 0: it is what we spend"
+        if outcome.event == "incentive" and "order" not in named:
+            yield ("outcomes", i), "counts when an order follows; name the event order too"
 
 
 def _feature_problems(feature: ContextFeature, where: Where, known: Known) -> Iterator[Problem]:

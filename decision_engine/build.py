@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
-from decision_engine.config import hours
+from decision_engine.config import Outcome, Project, hours
 from decision_engine.confirmed import SHIPPED
 from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
@@ -108,18 +108,32 @@ def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
         {
             "agent": agent.agent,
             "event": o.event,
-            "weight": o.weight,
+            "weight": weight,
             "per": o.per,
             "window_hours": hours(o.window),
             "sequence_credit": agent.sequence_credit,
+            "spent_on": spent_on,
         }
         for agent in workspace.agents.values()
         for o in agent.outcomes
+        for spent_on, weight in weights_of(o, workspace.project)
     ]
     table = workspace.engine("agent_outcomes")
     with warehouse.transaction():
         warehouse.rows(f"delete from {table}")
         warehouse.append(table, pa.Table.from_pylist(rows, schema=AGENT_OUTCOMES))
+
+
+def weights_of(outcome: Outcome, project: Project) -> list[tuple[str | None, float]]:
+    """What an outcome weighs; for what we spend, by what it is spent on (channel, incentive)."""
+    if outcome.event == "message":
+        cents = {c: project.message_cents.get(c, 0.0) for c in project.channels}
+    elif outcome.event == "incentive":
+        cents = {i.incentive: float(i.cost_cents) for i in project.incentives}
+    else:
+        return [(None, outcome.weight)]
+    by_dollar = outcome.per == "dollar"
+    return [(n, outcome.weight * (c / 100 if by_dollar else 1.0)) for n, c in sorted(cents.items())]
 
 
 ANY_MOMENT = datetime(2000, 1, 1)

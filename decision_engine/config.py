@@ -33,7 +33,9 @@ class Outcome(Frozen, frozen=True):
     """One thing that may happen after a decision and what it is worth.
 
     reward = weight x (1 per event, or dollars for `per: dollar`), when it happens
-    within `window` of the decision.
+    within `window` of the decision. Two events are what we spend: `message`, a message that has
+    left (dollars: `message_cents`), and `incentive`, one that was given and followed by an order
+    (dollars: its `cost_cents`). Their weight is negative.
     """
 
     event: Name
@@ -334,6 +336,8 @@ class Service(Frozen, frozen=True):
 class Project(Frozen, frozen=True):
     """nextmove.yml. Messages, whichever agent's, are only for whom `eligible_if` holds.
 
+    `message_cents` is what one message costs on a channel, 0 where it is not named; agents pay it
+    by their outcome `message`.
     `waived` is the share of customers for whom your own caps, quiet hours or days of rest do not
     hold, so that `nextmove evaluate` can measure what they cost; what the law says holds for all.
     """
@@ -346,6 +350,7 @@ class Project(Frozen, frozen=True):
     destinations: dict[Name, Destination]
     groups: tuple[Group, ...]
     incentives: tuple[Incentive, ...] = ()
+    message_cents: dict[Channel, Annotated[float, Meta(ge=0.0)]] = {}
     caps: tuple[Cap, ...] = ()
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
     blackouts: tuple[Blackout, ...] = ()

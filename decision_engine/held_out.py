@@ -37,8 +37,8 @@ def chances_of(
 
 
 def unwanted_of(outcomes: Sequence[Sequence[Any]]) -> list[str]:
-    """The events of negative weight among rows of `agent_outcomes`, without the agent."""
-    return sorted({str(event) for event, weight, *_ in outcomes if weight < 0})
+    """The events of negative weight among rows of `outcomes_of`, but for what we spend."""
+    return sorted({str(event) for event, weight, *_, spent in outcomes if weight < 0 and not spent})
 
 
 def read_held_out(

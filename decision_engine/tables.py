@@ -25,6 +25,7 @@ AGENT_OUTCOMES = pa.schema(
         "per": _TEXT,
         "window_hours": _INT,
         "sequence_credit": _FLOAT,
+        "spent_on": _TEXT,
     }
 )
 EPOCHS = pa.schema(

@@ -141,9 +141,12 @@ def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None
 
 
 def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[list[Any]]:
-    """What the rewards were counted by when they were built: event, weight, per, window, credit."""
+    """What the rewards were counted by when they were built.
+
+    Event, weight, per, window, credit, what it is spent on.
+    """
     rows = warehouse.rows(
-        "select event, weight, per, window_hours, sequence_credit"
+        "select event, weight, per, window_hours, sequence_credit, coalesce(spent_on, '')"
         f" from {workspace.engine('agent_outcomes')}"
         " where agent = ?",
         [agent],

@@ -1,8 +1,8 @@
 """What only the simulation knows: how good each decision was, next to chance and the best.
 
 The oracle is myopic: for each decision it takes the eligible action with the highest
-expected reward for that person, hidden traits included, at that moment. It is an upper
-bound that no policy which sees only columns can reach.
+expected reward for that person, hidden traits included, at that moment; what the agent counts
+as spent is taken off. It is an upper bound that no policy which sees only columns can reach.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from connectors.base import Warehouse
+from decision_engine.agent_check import SPENT
+from decision_engine.build import weights_of
 from decision_engine.market import ActionView, Market
 from decision_engine.types import Floats
 from decision_engine.workspace import Workspace
@@ -98,8 +100,17 @@ class Truth:
         ]
         seconds = [(rows["decided_at"][i] - _EPOCH) / timedelta(seconds=1) for i in known]
         at = np.array(seconds, dtype=np.float64)
-        weights = {o.event: o.weight for o in self.workspace.agents[agent].outcomes}
-        return self.market.expected_reward(np.array(people, dtype=np.int64), views, at, weights)
+        who, outcomes = np.array(people, dtype=np.int64), self.workspace.agents[agent].outcomes
+        weights = {o.event: o.weight for o in outcomes if o.event not in SPENT}
+        value = self.market.expected_reward(who, views, at, weights)
+        orders = self.market.expected_reward(who, views, at, {"order": 1.0})
+        for outcome in outcomes:
+            if outcome.event in SPENT:
+                price = dict(weights_of(outcome, self.workspace.project))
+                of = "channel" if outcome.event == "message" else "incentive"
+                spent = np.array([price.get(getattr(view, of), 0.0) for view in views])
+                value += spent * (1.0 if of == "channel" else orders)
+        return value
 
     def by_week(self, group: str) -> list[Account]:
         """The accounts of one group, week by week."""

@@ -77,7 +77,8 @@ def _raw(n: int) -> list[str]:
 def _engine(n: int, decisions: int) -> list[str]:
     days = max(1, decisions // n)
     return [
-        """insert into nextmove_engine.agent_outcomes values
+        """insert into nextmove_engine.agent_outcomes
+            (agent, event, weight, per, window_hours) values
             ('growth', 'order', 1.0, 'dollar', 72), ('growth', 'click', 0.1, 'event', 72),
             ('growth', 'visit', 0.05, 'event', 72)""",
         f"""insert into nextmove_engine.decisions by name

@@ -37,7 +37,9 @@ class Room(NamedTuple):
 
 ENGINE = {
     "agent_outcomes": Room(
-        "agent x event, from the agent files as they are now", "build", "dbt, for the rewards"
+        "agent x event x what is spent, from the agent files as they are now",
+        "build",
+        "dbt, for the rewards",
     ),
     "configurations": Room(
         "configuration that a date was decided under, by its digest", "decide", "plan"
@@ -82,6 +84,7 @@ ENGINE = {
 
 NOTES = {
     "agent_outcomes.per": "`event` or `dollar`",
+    "agent_outcomes.spent_on": "channel of a `message`, name of an `incentive`; the weight is its",
     "configurations.since": "the first moment decided as of under it",
     "configurations.content": "JSON of project, agents and creatives, without salt and addresses",
     "data_checks.unknown_share": "the share of customers for whom it is NULL",

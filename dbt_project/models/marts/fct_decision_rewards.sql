@@ -12,7 +12,8 @@ rewards as (
     select
         decision_id,
         sum({{ nextmove.exact('case when is_own then reward else 0 end') }}) as reward,
-        sum({{ nextmove.exact('reward') }}) as credited_reward
+        sum({{ nextmove.exact('case when is_cost then 0 else reward end') }}) as credited_reward,
+        sum({{ nextmove.exact('case when is_cost then reward else 0 end') }}) as cost
     from contributions
     group by 1
 ),
@@ -28,6 +29,7 @@ decisions as (
         decisions.*,
         cast(coalesce(rewards.reward, 0) as double precision) as reward,
         cast(coalesce(rewards.credited_reward, 0) as double precision) as credited_reward,
+        cast(coalesce(rewards.cost, 0) as double precision) as cost,
         coalesce(windows.window_hours, 0) as window_hours,
         {{ nextmove.hours_between('decisions.decided_at', nextmove.as_of()) }} as age_hours,
         decisions.group_name in ('treatment', 'random')
@@ -53,7 +55,7 @@ timeline as (
         null as open_id
     from contributions
     inner join decisions on contributions.decision_id = decisions.decision_id
-    where decisions.age_hours >= decisions.window_hours
+    where decisions.age_hours >= decisions.window_hours and not contributions.is_cost
     union all
     select agent, age_hours as hours, 0 as arrived, decision_id as open_id
     from decisions
@@ -74,25 +76,33 @@ shares as (
         arrived / arrived_in_the_end as share
     from curve
     where open_id is not null and arrived_in_the_end > 0
+),
+
+weighed as (
+    select
+        decisions.*,
+        cast(case
+            when decisions.age_hours >= decisions.window_hours then 1
+            else coalesce(shares.share, decisions.age_hours / decisions.window_hours)
+        end as double precision) as delay_weight
+    from decisions
+    left join shares on decisions.decision_id = shares.decision_id
 )
 
 select
-    decisions.decision_id,
-    decisions.agent,
-    decisions.customer_id,
-    decisions.group_name,
-    decisions.action,
-    decisions.policy_version,
-    decisions.decided_at,
-    decisions.reward,
-    decisions.credited_reward,
-    {{ dbt.dateadd('hour', 'decisions.window_hours', 'decisions.decided_at') }} as closes_at,
-    decisions.age_hours >= decisions.window_hours as is_closed,
-    decisions.age_hours,
-    cast(case
-        when decisions.age_hours >= decisions.window_hours then 1
-        else coalesce(shares.share, decisions.age_hours / decisions.window_hours)
-    end as double precision) as delay_weight,
-    decisions.is_learnable
-from decisions
-left join shares on decisions.decision_id = shares.decision_id
+    decision_id,
+    agent,
+    customer_id,
+    group_name,
+    action,
+    policy_version,
+    decided_at,
+    reward,
+    -- Of an open decision as much of the cost counts as of all else: the share that has arrived.
+    credited_reward + cost * delay_weight as credited_reward,
+    {{ dbt.dateadd('hour', 'window_hours', 'decided_at') }} as closes_at,
+    age_hours >= window_hours as is_closed,
+    age_hours,
+    delay_weight,
+    is_learnable
+from weighed

@@ -1,6 +1,7 @@
 with windows as (
     select agent, event, max(window_hours) as window_hours
     from {{ ref('stg_nextmove__agent_outcomes') }}
+    where spent_on is null
     group by 1, 2
 ),
 

@@ -6,7 +6,7 @@ weights as (
     select * from {{ ref('stg_nextmove__agent_outcomes') }}
 ),
 
-own as (
+earned as (
     select
         outcomes.decision_id,
         outcomes.agent,
@@ -25,6 +25,69 @@ own as (
     where not (outcomes.is_machine and outcomes.event in ('open', 'click'))
 ),
 
+decisions as (
+    select * from {{ ref('fct_decisions') }}
+),
+
+-- A message that may have left has been paid for.
+sends as (
+    select decision_id, min(attempted_at) as occurred_at
+    from {{ ref('fct_deliveries') }}
+    where status in ('accepted', 'unknown')
+    group by 1
+    union all
+    select decision_id, decided_at as occurred_at
+    from decisions
+    where carried_out_by = 'caller' and action <> 'no_action'
+),
+
+messages as (
+    select
+        decisions.decision_id,
+        decisions.agent,
+        weights.event,
+        sends.occurred_at,
+        {{ nextmove.hours_between('decisions.decided_at', 'sends.occurred_at') }} as delay_hours,
+        weights.window_hours,
+        weights.sequence_credit,
+        weights.weight as reward
+    from sends
+    inner join decisions on sends.decision_id = decisions.decision_id
+    inner join weights
+        on decisions.agent = weights.agent
+        and weights.event = 'message'
+        and decisions.channel = weights.spent_on
+),
+
+-- What was given away costs something when it is used.
+incentives as (
+    select
+        earned.decision_id,
+        earned.agent,
+        weights.event,
+        earned.occurred_at,
+        earned.delay_hours,
+        weights.window_hours,
+        weights.sequence_credit,
+        weights.weight as reward
+    from earned
+    inner join decisions on earned.decision_id = decisions.decision_id
+    inner join weights
+        on decisions.agent = weights.agent
+        and weights.event = 'incentive'
+        and decisions.incentive = weights.spent_on
+        and earned.delay_hours < weights.window_hours
+    where earned.event = 'order'
+),
+
+own as (
+    select * from earned
+    union all
+    select * from messages
+    union all
+    select * from incentives
+),
+
 steps as (
     select
         decision_id,
@@ -34,7 +97,7 @@ steps as (
         row_number() over (
             partition by agent, customer_id order by decided_at, decision_id
         ) as step
-    from {{ ref('fct_decisions') }}
+    from decisions
     where agent in (select agent from weights where sequence_credit > 0)
 ),
 
@@ -55,9 +118,10 @@ credits as (
     where own.sequence_credit > 0
 )
 
-select decision_id, agent, delay_hours, reward, true as is_own
+-- What a message costs is known at once: it waits for nothing.
+select decision_id, agent, delay_hours, reward, true as is_own, event = 'message' as is_cost
 from own
 union all
-select decision_id, agent, delay_hours, reward, false as is_own
+select decision_id, agent, delay_hours, reward, false as is_own, false as is_cost
 from credits
 where delay_hours < window_hours

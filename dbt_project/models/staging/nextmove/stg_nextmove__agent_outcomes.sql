@@ -5,7 +5,8 @@ with source as (
         'per': 'text',
         'weight': 'double precision',
         'window_hours': 'integer',
-        'sequence_credit': 'double precision'
+        'sequence_credit': 'double precision',
+        'spent_on': 'text'
     }) }}
 ),
 
@@ -16,7 +17,8 @@ renamed as (
         per,
         weight,
         window_hours,
-        coalesce(sequence_credit, 0) as sequence_credit
+        coalesce(sequence_credit, 0) as sequence_credit,
+        spent_on
     from source
 )
 
