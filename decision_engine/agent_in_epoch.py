@@ -32,8 +32,9 @@ from decision_engine.policies import (
     preference_of,
     shared_units,
 )
+from decision_engine.ramp import ramped, reaches
 from decision_engine.state import DEFAULT_PRECISION, PolicyState
-from decision_engine.types import Catalog, Floats, Ints
+from decision_engine.types import Catalog, Floats, Ints, Reasons
 from decision_engine.workspace import Workspace
 
 
@@ -64,6 +65,15 @@ class AgentInEpoch:
     def group_names(self) -> NDArray[Any]:
         """The names of the groups, as an object array."""
         return np.array([g.name for g in self.groups], dtype=object)
+
+    @cached_property
+    def reach(self) -> Floats | None:
+        """The share of customers (k,) that each action is open to; None for all to all."""
+        return reaches(self.plan.catalog, self.state)
+
+    def ramped(self, reasons: Reasons, salt: str, customer_ids: Iterable[str]) -> Reasons:
+        """The reasons (n, k), with what is not open to a customer yet ruled out."""
+        return ramped(reasons, self.reach, self.plan.catalog, salt, self.name, customer_ids)
 
     @cached_property
     def floors(self) -> Mapping[str, float]:
@@ -195,6 +205,7 @@ def _agent_plan(agent: AgentInEpoch) -> dict[str, Any]:
         },
         "groups": [{"name": g.name, "share": g.share} for g in agent.groups],
         "costs": None if agent.costs is None else agent.costs.tolist(),
+        "reach": None if agent.reach is None else agent.reach.tolist(),
         "distrusted": dict(agent.distrusted),
         "audience": agent.config.audience,
         "time_to_live_hours": hours(agent.config.time_to_live),

@@ -278,6 +278,7 @@ def possible(
     if agent.costs is not None:
         gained = gains(agent.plan, config.policy, x)
         reasons = worth_it(reasons, gained, agent.costs, lots(project.salt, contexts.customer_ids))
+    reasons = agent.ramped(reasons, project.salt, contexts.customer_ids)
     reasons = with_lists(reasons, config.lists, catalog, contexts)
     return Audience(agent, rows, contexts, x, reasons, scene.times)
 

@@ -112,7 +112,7 @@ def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
             "per": o.per,
             "window_hours": hours(o.window),
             "sequence_credit": agent.sequence_credit,
-            "spent_on": spent_on,
+            "spent_on": spent_on or None,
         }
         for agent in workspace.agents.values()
         for o in agent.outcomes
@@ -124,14 +124,15 @@ def write_agent_outcomes(workspace: Workspace, warehouse: Warehouse) -> None:
         warehouse.append(table, pa.Table.from_pylist(rows, schema=AGENT_OUTCOMES))
 
 
-def weights_of(outcome: Outcome, project: Project) -> list[tuple[str | None, float]]:
+def weights_of(outcome: Outcome, project: Project) -> list[tuple[str, float]]:
     """What an outcome weighs; for what we spend, by what it is spent on (channel, incentive)."""
+    cents: dict[str, float]
     if outcome.event == "message":
         cents = {c: project.message_cents.get(c, 0.0) for c in project.channels}
     elif outcome.event == "incentive":
         cents = {i.incentive: float(i.cost_cents) for i in project.incentives}
     else:
-        return [(None, outcome.weight)]
+        return [("", outcome.weight)]
     by_dollar = outcome.per == "dollar"
     return [(n, outcome.weight * (c / 100 if by_dollar else 1.0)) for n, c in sorted(cents.items())]
 

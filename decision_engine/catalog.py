@@ -48,4 +48,5 @@ def _combinations(
             is_resolution=creative.resolution,
             eligible_if=entry.eligible_if,
             attributes=tuple(sorted(creative.attributes.items())),
+            ramp=entry.ramp,
         )

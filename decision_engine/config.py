@@ -53,12 +53,17 @@ class ContextFeature(Frozen, frozen=True):
 
 
 class AgentAction(Frozen, frozen=True):
-    """A creative with the incentives and send hours it may be combined with."""
+    """A creative with the incentives and send hours it may be combined with.
+
+    `ramp` is the share of customers that a new creative is open to at first, 0.02 say. It grows
+    with what is learned of it, and after 200 decisions it is open to all.
+    """
 
     creative: Name
     incentives: tuple[Name, ...] = ("none",)
     send_hours: tuple[Hour, ...] = ()
     eligible_if: Rule | None = None
+    ramp: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 
 
 class UniformPolicy(Frozen, frozen=True, tag="uniform", tag_field="kind"):
@@ -350,7 +355,6 @@ class Project(Frozen, frozen=True):
     destinations: dict[Name, Destination]
     groups: tuple[Group, ...]
     incentives: tuple[Incentive, ...] = ()
-    message_cents: dict[Channel, Annotated[float, Meta(ge=0.0)]] = {}
     caps: tuple[Cap, ...] = ()
     quiet_hours: QuietHours = msgspec.field(default_factory=QuietHours)
     blackouts: tuple[Blackout, ...] = ()
@@ -360,6 +364,7 @@ class Project(Frozen, frozen=True):
     arbiter_explore: Share = 0.05
     service: Service | None = None
     alerts: Alerts | None = None
+    message_cents: dict[Channel, Annotated[float, Meta(ge=0.0)]] = {}
 
 
 def needs_approval(agent: Agent | None) -> bool:

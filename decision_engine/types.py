@@ -63,6 +63,7 @@ class Reason(IntEnum):
     PINNED = 20
     BUDGET = 21
     BAD_DATA = 22
+    RAMP = 23
 
 
 class Column(NamedTuple):
@@ -127,7 +128,8 @@ class Action:
     """One entry of a catalog: something we may do to a customer.
 
     `send_hour` is the local hour (0-23) the message is meant for, None for at once.
-    `attributes` are the creative's, as (name, value), sorted.
+    `attributes` are the creative's, as (name, value), sorted. `ramp` is the share of customers
+    that it is open to at first, None for all.
     """
 
     key: str
@@ -139,6 +141,7 @@ class Action:
     is_resolution: bool = False
     eligible_if: str | None = None
     attributes: tuple[tuple[str, str], ...] = ()
+    ramp: float | None = None
 
 
 @dataclass(frozen=True)

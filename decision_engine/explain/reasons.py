@@ -31,6 +31,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.FROZEN: "a person has frozen it",
     Reason.BAD_DATA: "data that the agent goes by failed a check",
     Reason.BUDGET: "it is not expected to be worth what it uses up of a limit",
+    Reason.RAMP: "it is new, and not open to all customers yet",
     Reason.SMALL_LIST: "the customer is on a small list, which follows its own rule",
     Reason.PINNED: "a person has pinned another action",
     Reason.BLACKOUT: "promotions rest on that day",
@@ -57,6 +58,7 @@ TO_CUSTOMER: Mapping[Reason, str] = {
     Reason.FROZEN: "a person here has stopped that message",
     Reason.BAD_DATA: "something we knew of our customers looked wrong, so we did nothing",
     Reason.BUDGET: "there are not enough of it for everybody",
+    Reason.RAMP: "it is new, and only a few get it at first",
     Reason.SMALL_LIST: "you are on a short list of people for whom a person decides",
     Reason.PINNED: "a person here has chosen another one",
     Reason.BLACKOUT: "we send no offers on that day",
@@ -64,7 +66,7 @@ TO_CUSTOMER: Mapping[Reason, str] = {
 }
 """The same for the customer."""
 
-LAST = (Reason.BAD_DATA, Reason.BUDGET, Reason.SMALL_LIST, Reason.PINNED)
+LAST = (Reason.BAD_DATA, Reason.BUDGET, Reason.RAMP, Reason.SMALL_LIST, Reason.PINNED)
 """What comes after the guardrails, in this order."""
 
 CAP_FACTS = {"sends_1d": "1 day", "sends_7d": "7 days", "sends_30d": "30 days"}
@@ -86,6 +88,8 @@ def because(case: Case, reason: Reason) -> str:
         detail = _cap_detail(case)
     elif reason is Reason.BAD_DATA:
         detail = f" ({case.record['facts'].get(HELD)})"
+    elif reason is Reason.RAMP and case.agent.get("reach"):
+        detail = f": to {case.agent['reach'][case.record['reasons'].index(reason)]:.0%} so far"
     return f"{REASON_TEXT[reason]}{detail}"
 
 

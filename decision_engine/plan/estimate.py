@@ -169,6 +169,7 @@ def _chances(
         if (cost := pair.agents[side].costs) is not None:
             lot = lots(project.salt, contexts.customer_ids)
             reasons = worth_it(reasons, gains(agent.plan, config.policy, x), cost, lot)
+        reasons = agent.ramped(reasons, project.salt, contexts.customer_ids)
         reasons = with_lists(reasons, config.lists, catalog, contexts)
         pins, everybody = overrides.on("pin", epoch.as_of), np.ones(len(x), dtype=bool)
         reasons = pinned(reasons, catalog, contexts, pins, everybody)

@@ -38,7 +38,7 @@ EPOCH = Epoch("e", "2026-03-02", AS_OF, "bench", "digest")
 NOT_HERE = {
     Reason.KILL_SWITCH, Reason.OTHER_CHANNEL, Reason.QUIET_HOURS, Reason.BLACKOUT,
     Reason.PROJECT_RULE, Reason.AGENT_RULE, Reason.EXCLUDED, Reason.PAUSED, Reason.FROZEN,
-    Reason.SMALL_LIST, Reason.PINNED, Reason.BUDGET, Reason.BAD_DATA,
+    Reason.SMALL_LIST, Reason.PINNED, Reason.BUDGET, Reason.BAD_DATA, Reason.RAMP,
 }  # fmt: skip
 GAPS = (
     "as_of = as_of - interval 3 day where hash(customer_id, 4) % 20 = 0",

@@ -16,7 +16,7 @@ def test_a_dollar_weighs_the_same_wherever_it_goes(tmp_path: Path) -> None:
     init(tmp_path / "shop", "shop", salt="spent-salt-0123456")
     workspace = Workspace.open(tmp_path / "shop")
     project = workspace.project
-    assert weights_of(Outcome("order", 1.0, per="dollar"), project) == [(None, 1.0)]
+    assert weights_of(Outcome("order", 1.0, per="dollar"), project) == [("", 1.0)]
     by_channel = dict(weights_of(Outcome("message", -0.05, per="dollar"), project))
     assert by_channel == {"email": -0.05 * 0.001, "push": 0.0, "sms": -0.05 * 0.04}
     assert set(dict(weights_of(Outcome("message", -0.01), project)).values()) == {-0.01}

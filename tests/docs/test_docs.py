@@ -74,7 +74,7 @@ def test_every_policy_destination_and_command_is_mentioned() -> None:
     assert [c for c in main.commands if f"nextmove {c}" not in text] == []
 
 
-SETTLED = (Reason.BAD_DATA, Reason.BUDGET, Reason.SMALL_LIST, Reason.PINNED)
+SETTLED = (Reason.BAD_DATA, Reason.BUDGET, Reason.RAMP, Reason.SMALL_LIST, Reason.PINNED)
 
 
 def test_every_guardrail_is_in_the_table() -> None:

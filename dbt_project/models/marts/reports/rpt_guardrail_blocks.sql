@@ -4,7 +4,7 @@
     'not_eligible', 'unknown_zone', 'quiet_hours', 'frequency_cap', 'other_channel',
     'legal_window', 'blackout',
     'project_rule', 'agent_rule', 'excluded', 'paused', 'frozen', 'small_list', 'pinned', 'budget',
-    'bad_data'
+    'bad_data', 'ramp'
 ] %}
 
 with decisions as (
