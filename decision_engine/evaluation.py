@@ -8,12 +8,15 @@ import numpy as np
 
 from connectors.base import Warehouse
 from decision_engine.drift import Drift, drift, scores_of
+from decision_engine.epochs import read_state
 from decision_engine.errors import StepError
 from decision_engine.evaluation_log import AgentLog, customers_of, read_log
 from decision_engine.fairness import Share, fairness_of
 from decision_engine.guardrail_prices import prices_of
+from decision_engine.held_out import chances_of
 from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
 from decision_engine.logged import REWARDS
+from decision_engine.progress import Progress, progress
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
 from decision_engine.types import TREATMENT, Ints
@@ -47,7 +50,8 @@ class AgentEvaluation:
     adjusted for what was known at the customer's first decision. `effects` and `drifts` are
     per decision, from the groups that choose at random. `prices` are what waived guardrails cost.
     `machine_events` are opens and clicks of programs, which count for nothing. `fairness` says for
-    each value of a segment how much its people get, as a share of what others get.
+    each value of a segment how much its people get, as a share of what others get. `progress`
+    says whether anything is left to gain from the actions that exist.
     """
 
     decisions: int
@@ -62,6 +66,7 @@ class AgentEvaluation:
     prices: dict[str, Lift]
     machine_events: int
     fairness: tuple[Share, ...]
+    progress: Progress | None = None
 
 
 def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
@@ -91,6 +96,7 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         waterfall=waterfall_of(found, random, fit, content),
         effects=effects_of(found, random, fit),
         drifts=drifts_of(found, random, fit),
+        progress=progress_of(workspace, warehouse, name, found, random, fit),
         contamination=contamination_of(workspace, warehouse, name),
         prices=prices_of(workspace, warehouse, name),
         machine_events=_machine_events(workspace, warehouse, name),
@@ -198,6 +204,31 @@ def drifts_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Dr
 
     possible = np.flatnonzero(found.eligible[rows].any(axis=0)).tolist()
     return {found.actions[a]: test(a) for a in possible}
+
+
+def progress_of(
+    workspace: Workspace,
+    warehouse: Warehouse,
+    name: str,
+    found: AgentLog,
+    rows: Ints,
+    fit: CrossFit | None,
+) -> Progress | None:
+    """Whether the treatment, as it is now, is as good as these actions allow."""
+    treated = found.of_group(TREATMENT)
+    if fit is None or not len(treated):
+        return None
+    state = read_state(workspace, warehouse, name)
+    ran = chances_of(workspace, name, state, found.x[rows], found.eligible[rows])
+    days = int(found.day[treated].max() - found.day[treated].min()) + 1
+    return progress(
+        found.log.take(rows),
+        found.eligible[rows],
+        fit.predictions,
+        ran,
+        float(found.log.reward[treated].mean()),
+        len(treated) / days,
+    )
 
 
 def waterfall_of(

@@ -11,6 +11,7 @@ from rich.text import Text
 from decision_engine.backtest_report import number, shown_interval
 from decision_engine.evaluation import AgentEvaluation, Contamination
 from decision_engine.lift import Interval, mean_interval
+from decision_engine.progress import DAYS, WORTH
 from decision_engine.terminal import new_table
 
 SHOWN = 8
@@ -46,6 +47,7 @@ def _agent(found: AgentEvaluation) -> list[RenderableType]:
         *map(Text, price_lines(found)),
         *map(Text, fairness_lines(found)),
         *map(Text, drift_lines(found)),
+        *map(Text, progress_lines(found)),
     ]
 
 
@@ -147,11 +149,29 @@ def fairness_lines(found: AgentEvaluation) -> list[str]:
     return [text + "."]
 
 
+def progress_lines(found: AgentEvaluation) -> list[str]:
+    """Whether anything is left to gain, and what the next weeks can still show."""
+    if found.progress is None or found.progress.found is None:
+        return []
+    left = found.progress.found
+    worth = f"the least gain worth having is {number(left.margin)} a decision ({WORTH:.0%})"
+    seen = f"the next {DAYS} days can show a gain of {number(left.detectable)}"
+    said = {
+        "plateau": f"Plateau: the actions that exist cannot earn {number(left.possible)} more a"
+        f" decision than they do, and {worth}. Write new variants.",
+        "gain": f"There is more in these actions: at least {number(left.certain)} a decision;"
+        f" {worth}.",
+        "open": f"Still learning: {seen}, and {worth}.",
+        "undecidable": f"Whether more is in these actions will stay open: {seen}, but {worth}.",
+    }
+    return [f"- {said[left.verdict]}"]
+
+
 def drift_lines(found: AgentEvaluation) -> list[str]:
     """The actions that began to earn more or less."""
     return [
         f"- {name} earns {number(abs(d.change))} {'more' if d.change > 0 else 'less'} per decision"
-        " than it did: look for what changed."
+        " than it did: look for what changed, or set `half_life_days`."
         for name, d in found.drifts.items()
         if d.found
     ]

@@ -28,9 +28,9 @@ LATEST = 20_000
 
 
 def chances_of(
-    workspace: Workspace, name: str, state: PolicyState, x: Floats, eligible: Bools
+    workspace: Workspace, name: str, state: PolicyState | None, x: Floats, eligible: Bools
 ) -> Floats:
-    """What the agent's treatment would do with this state: chances (n, k)."""
+    """What the agent's treatment would do with this state, or its prior: chances (n, k)."""
     agent = in_epoch(workspace, name, state)
     policy = agent.plan.policies.get(TREATMENT, agent.config.policy)
     return probabilities(agent.plan, policy, x, eligible)
