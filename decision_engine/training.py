@@ -19,9 +19,18 @@ from decision_engine.agent_in_epoch import initial_state
 from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.epochs import read_state, start_from_prior
 from decision_engine.errors import StepError
+from decision_engine.factors import Precisions
 from decision_engine.features import feature_names
 from decision_engine.held_out import chances_of, read_held_out, unwanted_of
-from decision_engine.learn import PROPORTIONAL, Rewards, buckets, learn, learn_anew, outgrown
+from decision_engine.learn import (
+    LEARN_TOGETHER,
+    PROPORTIONAL,
+    Rewards,
+    buckets,
+    learn,
+    learn_anew,
+    outgrown,
+)
 from decision_engine.logged import REWARDS, epochs_with
 from decision_engine.override_labels import label
 from decision_engine.policies import kind_of, shared_units
@@ -299,8 +308,13 @@ def summary(state: PolicyState, note: str) -> dict[str, Any]:
 
 def remark(state: PolicyState) -> str:
     """Whether context is used, in words."""
-    if state.policy != "linear_thompson":
+    if state.policy not in PROPORTIONAL:
         return "learned"
-    if state.theta.context_precision >= CONTEXT_FREE:
+    precision = state.theta.context_precision
+    if state.policy in LEARN_TOGETHER:
+        own, shared = state.theta.precisions or Precisions()
+        has_shared = any(len(unit) > 1 for unit in state.units.values())
+        precision = min(own[1], shared[1]) if has_shared else own[1]
+    if precision >= CONTEXT_FREE:
         return "learned; context shows no gain, so actions are judged without it"
-    return f"learned; context counts with prior precision {state.theta.context_precision:g}"
+    return f"learned; context counts with prior precision {precision:g}"
