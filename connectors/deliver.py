@@ -2,7 +2,8 @@
 
     due intents -> batches -> gate -> durable `sending` -> calls -> durable receipts
 
-A window is a few batches in flight together, with one fsync before the calls and one after.
+A window is some batches in flight together, with one fsync before the calls and one after. As
+many messages as are in it are unknown after a crash, at most.
 A window never holds two messages for one customer, so that the gate of the second sees the
 first. Whatever surely was not sent stays an intent, for this run or the next.
 """
@@ -30,7 +31,10 @@ from connectors.journal import Journal
 from connectors.journal_records import epoch, epoch_of
 from connectors.limits import Limiter
 
-IN_FLIGHT = 6
+IN_FLIGHT = 60
+"""Messages in a window."""
+CALLS = 24
+"""Calls in a window: where a message takes a call of its own, as with some vendors."""
 ATTEMPTS = 3
 """Calls for one intent in one run, when each before surely did nothing."""
 LOOKAHEAD = 2_000
@@ -64,13 +68,14 @@ def deliver_sends(
 
     `targets` are by the name in an intent's `destination`. `gate` is asked right before each
     send; its reason becomes a `skipped` receipt. `now` is UTC and read again for each window.
+    `in_flight` is the number of messages that may be under way together.
     A destination that cannot go on (wrong key, dead server, rate limit) is in `stopped`, its
     intents wait, the others are served. Raises what the gate raises, with nothing sent after.
     """
     limiter = limiter or Limiter()
     lines = {name: Line(name, target, limiter) for name, target in targets.items()}
     waiting = journal.counts()["intent"]
-    with ThreadPoolExecutor(in_flight) as pool:
+    with ThreadPoolExecutor(min(CALLS, in_flight)) as pool:
         run = _Run(journal, lines, gate, now, pool, in_flight)
         while run.round():
             pass
@@ -119,13 +124,17 @@ class _Run:
         self.is_unfinished = False
         window: list[_Batch] = []
         for batch in self._batches():
-            window.append(batch)
-            while len(window) >= self.in_flight:
+            while window and not self._has_room(window, batch):
                 window = self._window(window)
+            window.append(batch)
         while window:
             window = self._window(window)
         self._record([])
         return self.is_unfinished
+
+    def _has_room(self, window: Sequence[_Batch], batch: _Batch) -> bool:
+        messages = sum(len(b.intents) for b in (*window, batch))
+        return len(window) < CALLS and messages <= self.in_flight
 
     # ---- due intents -> batches ----
 

@@ -56,6 +56,7 @@ def build(
     *,
     command: str = "build",
     select: str | None = None,
+    exclude: Sequence[str] = (),
     progress: Progress = lambda _: None,
 ) -> BuildTotals:
     """Run dbt on the project as of a moment (UTC).
@@ -70,8 +71,8 @@ def build(
             write_agent_outcomes(workspace, warehouse)
         arguments = [command, *_common_arguments(workspace, as_of)]
         arguments += ["--select", select] if select else []
-        unread = unread_outboxes(workspace)
-        arguments += ["--exclude", *unread] if unread else []
+        left_out = [*exclude, *unread_outboxes(workspace)]
+        arguments += ["--exclude", *left_out] if left_out else []
         # Unit tests are for the models' authors; a company runs the tests of its data.
         arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
         manifest = prepare(workspace)

@@ -177,16 +177,17 @@ def live_day(workspace: Workspace, world: World, truth: Truth, delivery: Deliver
     now, tomorrow = midnight(day), midnight(day + 1)
     world.set_clock(now)
     totals = run(workspace, now, quick=day > 0, delivery=delivery, seconds=world.seconds)
-    with world.timed("market"):
-        truth.observe(now)
-    with world.timed("deliver"):
-        sent = send_through_the_day(workspace, world, delivery, now, tomorrow)
-    react(world, tomorrow)
-    called_for = live_on(workspace, world, day)
-    with world.timed("deliver"):
-        delivery.dispatch(EVENTS, now)
-        sent += send_through_the_day(workspace, world, delivery, now, tomorrow)
-    react(world, tomorrow)
+    with workspace.warehouse():
+        with world.timed("market"):
+            truth.observe(now)
+        with world.timed("deliver"):
+            sent = send_through_the_day(workspace, world, delivery, now, tomorrow)
+        react(world, tomorrow)
+        called_for = live_on(workspace, world, day)
+        with world.timed("deliver"):
+            delivery.dispatch(EVENTS, now)
+            sent += send_through_the_day(workspace, world, delivery, now, tomorrow)
+        react(world, tomorrow)
     decided = sum(a["decisions"] for a in totals["decide"]["agents"].values())
     return f"{decided + called_for:,} decisions, {sent:,} sends"
 

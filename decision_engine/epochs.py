@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
     """The epoch of this date. Nothing is written yet.
 
     An open epoch goes on only when profiles, configuration and overrides are still the ones it
-    froze.
+    froze, and the states are still there: those that knew somebody who was erased are not.
     Otherwise the rest of the date is for another epoch: no epoch has decisions by two sets of
     rules, and no customer has decisions by two epochs of a date.
     """
@@ -73,7 +74,8 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
     left_open = next((b for b in begun.values() if b.status == "open"), None)
     if left_open and is_of(left_open.epoch, build, digest):
         plan = _plan(workspace, warehouse, left_open.epoch)
-        if plan["overrides"] == decreed(map(overrides.of, daily_agents(workspace))):
+        is_decreed = plan["overrides"] == decreed(map(overrides.of, daily_agents(workspace)))
+        if is_decreed and _are_there(workspace, warehouse, plan):
             return left_open
     if begun and not left_open:
         last = _epoch_id(workspace, slot, len(begun) - 1)
@@ -82,6 +84,13 @@ def begin(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Begun:
     name = _epoch_id(workspace, slot, len(begun))
     epoch = Epoch(name, slot, as_of, build, digest, workspace.is_stopped)
     return Begun(epoch, "rest" if begun else "new", overrides)
+
+
+def _are_there(workspace: Workspace, warehouse: Warehouse, plan: Mapping[str, Any]) -> bool:
+    """Whether all states that an epoch froze are in the warehouse."""
+    table = workspace.engine("policy_states")
+    there = set(warehouse.rows(f"select agent, version from {table}"))
+    return {(name, agent["policy_version"]) for name, agent in plan["agents"].items()} <= there
 
 
 def is_of(epoch: Epoch, build: str, digest: str) -> bool:

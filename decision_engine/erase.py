@@ -31,23 +31,12 @@ from decision_engine.errors import StepError
 from decision_engine.learn import Rewards, buckets, fold, subtract
 from decision_engine.state import PolicyState, Sums
 from decision_engine.tables import ERASURES
+from decision_engine.traces import Person, Version, learned_versions, leaving, traces
 from decision_engine.training import make_current
 from decision_engine.workspace import Workspace
 
 PROVEN = 1e-9
 """Largest difference, relative to the largest sum of its kind, that rounding explains."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """`ids` are customer ids, those merged into the present one too; `identifiers` by kind."""
-
-    ids: list[str]
-    identifiers: dict[str, list[str]]
-
-    def values(self, *kinds: str) -> list[str]:
-        """The identifiers of these kinds."""
-        return [value for kind in kinds for value in self.identifiers.get(kind, [])]
 
 
 def erase(workspace: Workspace, who: str, *, dry_run: bool = False) -> dict[str, Any]:
@@ -67,14 +56,22 @@ def erase(workspace: Workspace, who: str, *, dry_run: bool = False) -> dict[str,
             for agent in _agents(workspace, warehouse)
             if (proof := _unlearn(workspace, warehouse, agent, person.ids)) is not None
         ]
-        if dry_run:
-            deleted = {t: _count(workspace, warehouse, t, *w) for t, w in _rows_of(person).items()}
-        else:
+        found = traces(workspace, warehouse, person)
+        learned = {proof.before.agent for proof in proofs}
+        versions = learned_versions(workspace, warehouse, person, learned)
+        deleted = {trace.title: trace.count(warehouse) for trace in found}
+        if not dry_run:
             with warehouse.transaction():
-                deleted = _write(workspace, warehouse, person, proofs)
+                deleted = {trace.title: trace.delete(warehouse) for trace in found}
+                _write(workspace, warehouse, person, proofs, versions, deleted)
+        left = {
+            trace.title: trace.count(warehouse) for trace in leaving(workspace, warehouse, person)
+        }
     return {
         "decisions": {p.before.agent: p.decisions for p in proofs},
         "deleted": deleted,
+        "versions": len(versions),
+        "leaving": {title: n for title, n in left.items() if n},
         "difference": max((p.difference for p in proofs), default=0.0),
     }
 
@@ -84,6 +81,8 @@ def totals_of(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{f"decisions taken out of {agent}": n for agent, n in result["decisions"].items()},
         **{f"rows of {table}": n for table, n in result["deleted"].items()},
+        "states from before": result["versions"],
+        **{f"rows of {t} that the next delivery takes": n for t, n in result["leaving"].items()},
         "difference from everybody else's sums": f"{result['difference']:.1e}",
     }
 
@@ -117,7 +116,10 @@ def _person(workspace: Workspace, warehouse: Warehouse, who: str) -> Person:
     ):
         identifiers.setdefault(kind, []).append(value)
     person = Person(ids, identifiers)
-    if not identifiers and not _count(workspace, warehouse, "decisions", "customer_id", ids):
+    decided = (
+        f"select 1 from {workspace.engine('decisions')} where {warehouse.among('customer_id')}"
+    )
+    if not identifiers and not warehouse.rows(f"{decided} limit 1", [ids]):
         raise StepError(
             "nobody is known by that; give a customer_id, or an identifier as kind:value"
             " (user_id, anonymous_id, email, phone), after `nextmove build`"
@@ -202,49 +204,18 @@ def _apart(one: Sums, other: Sums) -> float:
     return max(float(np.abs(a - b).max() / max(1.0, np.abs(b).max())) for a, b in pairs)
 
 
-# ---- what is deleted ----
-
-
-def _rows_of(person: Person) -> dict[str, tuple[str, list[str]]]:
-    """Table -> a column or a condition of one `?`, and the values it takes."""
-    of_user = [*person.ids, *person.values("user_id")]
-    return {
-        "learned_rewards": (
-            "decision_id in (select decision_id from {decisions} where {customer_id})",
-            person.ids,
-        ),
-        "receipts": ("customer_id", person.ids),
-        "decisions": ("customer_id", person.ids),
-        "inbound_events": ("external_id", of_user),
-        "inbound_events (by email)": ("email", person.values("email")),
-        "tracked_events": ("user_id", person.values("user_id")),
-        "tracked_events (by browser)": ("anonymous_id", person.values("anonymous_id")),
-        "tracked_events (by email)": ("email", person.values("email")),
-        "tracked_events (by phone)": ("phone", person.values("phone")),
-    }
-
-
-def _where(workspace: Workspace, warehouse: Warehouse, column: str) -> str:
-    if column.isidentifier():
-        return warehouse.among(column)
-    return column.format(
-        decisions=workspace.engine("decisions"), customer_id=warehouse.among("customer_id")
-    )
-
-
-def _count(
-    workspace: Workspace, warehouse: Warehouse, name: str, column: str, values: list[str]
-) -> int:
-    table = workspace.engine(name.partition(" ")[0])
-    where = _where(workspace, warehouse, column)
-    found = warehouse.rows(f"select count(*) from {table} where {where}", [values])
-    return int(found[0][0])
+# ---- what is written ----
 
 
 def _write(
-    workspace: Workspace, warehouse: Warehouse, person: Person, proofs: Sequence[Proof]
-) -> dict[str, int]:
-    """States, deletions and the proof of both; within a transaction."""
+    workspace: Workspace,
+    warehouse: Warehouse,
+    person: Person,
+    proofs: Sequence[Proof],
+    versions: Sequence[Version],
+    deleted: Mapping[str, int],
+) -> None:
+    """New states instead of those that hold a share of the person, and the proof of it all."""
     states = workspace.engine("policy_states")
     for proof in proofs:
         as_of, summary = warehouse.rows(
@@ -253,12 +224,7 @@ def _write(
         )[0]
         outcomes = json.loads(summary).get("outcomes", [])
         make_current(workspace, warehouse, proof.after, as_of, outcomes)
-    deleted = {}
-    for name, (column, values) in _rows_of(person).items():
-        deleted[name] = _count(workspace, warehouse, name, column, values)
-        table = workspace.engine(name.partition(" ")[0])
-        where = _where(workspace, warehouse, column)
-        warehouse.rows(f"delete from {table} where {where}", [values])
+    proven = {(proof.before.agent, proof.before.version): proof for proof in proofs}
     row = {
         "person": _digest(workspace, person),
         "erased_at": datetime.now(UTC).replace(tzinfo=None),
@@ -266,20 +232,17 @@ def _write(
         "difference": 0.0,
         "deleted": json.dumps(deleted),
     }
-    learned = [
-        {
-            **row,
-            "agent": proof.before.agent,
-            "version_before": proof.before.version,
-            "version_after": proof.after.version,
-            "decisions": proof.decisions,
-            "difference": proof.difference,
-        }
-        for proof in proofs
-    ]
-    rows = pa.Table.from_pylist(learned or [row], schema=ERASURES)
+    lines = []
+    for agent, version in versions:
+        warehouse.rows(f"delete from {states} where agent = ? and version = ?", [agent, version])
+        line = {**row, "agent": agent, "version_before": version}
+        if (agent, version) in proven:
+            its = proven[agent, version]
+            line["version_after"] = its.after.version
+            line |= {"decisions": its.decisions, "difference": its.difference}
+        lines.append(line)
+    rows = pa.Table.from_pylist(lines or [row], schema=ERASURES)
     warehouse.append(workspace.engine("erasures"), rows)
-    return deleted
 
 
 def _digest(workspace: Workspace, person: Person) -> str:

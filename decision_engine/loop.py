@@ -36,6 +36,8 @@ from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
 
 QUICK = "tag:daily"
+STANDING = "tag:standing"
+"""Views that need not be made anew with the tables under them, but where those take them along."""
 AFTER_DECIDE = (
     "fct_decisions int_features__decisions int_outbox__next_steps"
     " outbox_hubspot__contacts outbox_salesforce__contacts int_outbox__tasks outbox_*__tasks"
@@ -43,6 +45,7 @@ AFTER_DECIDE = (
 """What shows today's decisions to the people who use the CRM."""
 
 STEPS = ("build", "learn", "decide", "dispatch", "deliver")
+WITH_DBT = ("build", "dispatch")
 
 
 def run(
@@ -83,10 +86,12 @@ def run(
             totals[step] = done[step][1]
             continue
         start = time.perf_counter()
-        totals[step] = works[step]()
+        # dbt wants the file to itself.
+        with nullcontext() if step in WITH_DBT else workspace.warehouse():
+            totals[step] = works[step]()
+            mark_finished(workspace, slot, step, as_of, totals[step])
         if seconds is not None:
             seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - start
-        mark_finished(workspace, slot, step, as_of, totals[step])
         progress(step)
     return {"slot": slot, "steps": summary(totals), **totals}
 
@@ -121,14 +126,16 @@ def build_step(
     delivery: Delivery | None = None,
 ) -> dict[str, Any]:
     """Load receipts and webhooks, then let dbt build; the first build is never partial."""
-    loaded = take_in(workspace, delivery.journal if delivery else None)
     with workspace.warehouse() as warehouse:
+        loaded = take_in(workspace, delivery.journal if delivery else None)
         is_first = warehouse.columns(workspace.model(FEATURES)) is None
+    is_partial = quick and not is_first
     totals = build(
         workspace,
         as_of,
         command="run" if quick else "build",
-        select=QUICK if quick and not is_first else None,
+        select=QUICK if is_partial else None,
+        exclude=[STANDING] if is_partial and workspace.warehouse_kind != "postgres" else [],
         progress=progress,
     )
     failed = look_at_data(workspace, as_of, totals)

@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from connectors.base import Warehouse
 from decision_engine.arrow import matrix_of
-from decision_engine.audit import groups_of, records_of, state_of
+from decision_engine.audit import groups_of, records_of
+from decision_engine.epochs import read_state
 from decision_engine.overrides import KINDS, Kind, Override
 from decision_engine.replay import Records, replay, with_posterior
 from decision_engine.rules import parsed
@@ -106,6 +107,8 @@ def _labels(
         return
     records = records_of(plan["agents"][agent], table)
     free = _without_overrides(workspace, warehouse, agent, table, records)
+    if free is None:
+        return
     for i, chosen in enumerate(replay(free).action.tolist()):
         code = int(records.reasons[i, chosen])
         if code in KINDS:
@@ -124,13 +127,16 @@ def _labels(
 
 def _without_overrides(
     workspace: Workspace, warehouse: Warehouse, agent: str, table: pa.Table, records: Records
-) -> Records:
+) -> Records | None:
+    """None when the state they need went with somebody who was erased."""
     codes = records.reasons
     free = replace(records, reasons=np.where(np.isin(codes, list(KINDS)), 0, codes))
     if records.share is None:
         return free
     version = table["policy_version"][0].as_py()
-    state = state_of(workspace, warehouse, agent, version)
+    state = read_state(workspace, warehouse, agent, version)
+    if state is None:
+        return None
     return with_posterior(free, state, matrix_of(table["x"].combine_chunks()))
 
 

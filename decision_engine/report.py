@@ -46,6 +46,7 @@ class DemoReport:
     blocked: dict[str, int]
     hot_path: dict[str, int]
     latency_ms: dict[str, float | None]
+    clicks: dict[str, int]
     reward_by_group: dict[str, dict[str, float]]
     lift: dict[str, dict[str, float]]
     verdict: str
@@ -127,7 +128,19 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
         "deliveries": deliveries,
         "blocked": blocked(workspace, warehouse),
         "hot_path": hot_path(workspace, warehouse),
+        "clicks": clicks(workspace, warehouse),
     }
+
+
+def clicks(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
+    """Clicks on our messages, and those of programs: flagged by a vendor, told by timing."""
+    total, flagged, timed = warehouse.rows(
+        "select count(*), sum(case when m.is_machine then 1 else 0 end), count(p.event_key)"
+        f" from {workspace.model('int_events__messages')} m"
+        f" left join {workspace.model('int_events__machine_clicks')} p on p.event_key = m.event_key"
+        " where m.event_type = 'click' and m.decision_id is not null"
+    )[0]
+    return {"all": total, "flagged": int(flagged or 0), "by_timing": timed}
 
 
 def hot_path(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
@@ -207,6 +220,7 @@ def render(report: DemoReport, folder: Path) -> RenderableType:
         blocked_table(report),
         reward_table(report),
         f"{report.verdict}\n",
+        clicks_line(report),
         gap_table(report),
         hot_path_lines(report),
         f"[bold]One decision, explained[/bold]\n{escape(report.explained)}\n",
@@ -270,6 +284,17 @@ def gain_text(gain: dict[str, float]) -> str:
     if gain["value"] != gain["value"]:
         return "too few customers"
     return f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+
+
+def clicks_line(report: DemoReport) -> str:
+    """What counts as a click, and what was left out."""
+    found = report.clicks
+    counted = found["all"] - found["flagged"] - found["by_timing"]
+    return (
+        f"Of {found['all']:,} clicks {counted:,} count. {found['flagged']:,} are of programs that"
+        f" their vendor knows,\n{found['by_timing']:,} are told by their timing: within 10 seconds,"
+        " or three within 3.\n"
+    )
 
 
 def gap_table(report: DemoReport) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,6 +43,7 @@ class Workspace:
     project: Project
     agents: Mapping[str, Agent]
     creatives: Mapping[str, Creative]
+    _open: list[Warehouse] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
@@ -79,22 +80,33 @@ class Workspace:
         if isinstance(config, DuckDBWarehouse):
             return {"path": str(self.root / config.path)}
         found = {}
-        for field, variable in msgspec.structs.asdict(config).items():
-            name = field.removesuffix("_env")
-            if name != field and (os.environ.get(variable) or name not in MAY_BE_UNSET):
-                found[name] = _secret(variable, f"warehouse.{field}")
+        for given, variable in msgspec.structs.asdict(config).items():
+            name = given.removesuffix("_env")
+            if name != given and (os.environ.get(variable) or name not in MAY_BE_UNSET):
+                found[name] = _secret(variable, f"warehouse.{given}")
         return _with_address(found)
 
     @contextmanager
     def warehouse(self) -> Iterator[Warehouse]:
-        """The open warehouse, with the engine's tables in place."""
+        """The open warehouse, with the engine's tables in place.
+
+        The same one to whoever asks for it while it is open: opening a file costs more than most
+        of what is done with it.
+        """
+        if self._open:
+            yield self._open[0]
+            return
         opened = open_warehouse(self.warehouse_kind, self.warehouse_settings)
         with closing(opened) as database:
             for name, schema in ENGINE_TABLES.items():
                 database.ensure(self.engine(name), schema, ENGINE_KEYS.get(name, ()))
             if self.warehouse_kind != "duckdb":
                 require_home(database, self.engine("home"), self.state_folder)
-            yield database
+            self._open.append(database)
+            try:
+                yield database
+            finally:
+                self._open.clear()
 
     @contextmanager
     def warehouse_to_read(self) -> Iterator[Warehouse]:

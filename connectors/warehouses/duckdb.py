@@ -102,13 +102,12 @@ class DuckDB:
 
     def columns(self, table: str) -> dict[str, str] | None:
         """Column name to type, in order; None when the table does not exist."""
-        schema, name = table.split(".")
-        found = self.rows(
-            "select column_name, data_type from information_schema.columns"
-            " where table_schema = ? and table_name = ? order by ordinal_position",
-            [schema, name],
-        )
-        return dict(found) if found else None
+        try:
+            # A question to information_schema takes twenty times as long.
+            found = self._db.table(quote_table(table))
+        except duckdb.CatalogException:
+            return None
+        return dict(zip(found.columns, map(str, found.types), strict=True))
 
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:
         """Create the table (and its schema) if it is not there.

@@ -64,6 +64,7 @@ class People:
     is_suppressed: Bools
     has_bad_address: Bools
     has_mail_proxy: Bools
+    has_scanner: Bools
 
     def __len__(self) -> int:
         return len(self.signup_day)
@@ -107,6 +108,7 @@ def draw_people(customers: int, seed: int) -> People:
         is_suppressed=rng.random(t) < 0.005,
         has_bad_address=rng.random(t) < 0.004,
         has_mail_proxy=rng.random(t) < 0.3,
+        has_scanner=rng.random(t) < 0.03,
     )
 
 

@@ -33,6 +33,8 @@ _DRAWS = ("click", "order", "open", "step", "unsubscribe", "complaint", "scanner
           "click delay", "order delay", "leave delay", "machine delay")  # fmt: skip
 _STREAMS = streams([f"market {name}" for name in _DRAWS])
 _SCANNED = 0.05
+_THOROUGH = 0.5
+"""The share of messages of which a scanner that no vendor knows opens all links."""
 
 
 class Message(NamedTuple):
@@ -99,7 +101,8 @@ class Reactions:
         self._queue(drawn, who, channel, self.response.dollars(view.incentive))
         self.state.remember_send(who[arrived], at[arrived])
         has_proxy = arrived & (channel == 0) & self.response.people.has_mail_proxy[who]
-        for kind, mask, when, is_machine in drawn.engagements(channel, has_proxy):
+        has_scanner = arrived & (channel == 0) & self.response.people.has_scanner[who]
+        for kind, mask, when, is_machine in drawn.engagements(channel, has_proxy, has_scanner):
             for i in np.flatnonzero(mask).tolist():
                 yield float(when[i]), group[i].vendor, group[i].message_id, kind, is_machine
 
@@ -124,10 +127,12 @@ class Outcome:
     complains: Bools
     bounces: Bools
     is_scanned: Bools
+    is_thorough: Bools
     clicked_at: Floats
     ordered_at: Floats
     left_at: Floats
     machine_at: Floats
+    scanned_at: Floats
 
     @classmethod
     def draw(cls, chances: Chances, draws: Mapping[str, Floats], at: Floats) -> Outcome:
@@ -146,18 +151,22 @@ class Outcome:
             complains=draws["complaint"] < chances.complaint[:, 0],
             bounces=chances.bounce[:, 0] > 0.5,
             is_scanned=draws["scanner"] < _SCANNED,
+            is_thorough=draws["scanner"] < _THOROUGH,
             clicked_at=clicked_at,
             ordered_at=clicked_at + 600 + _delay(draws["order delay"], 8, 35),
             left_at=at + 60 + _delay(draws["leave delay"], 1, 12),
             machine_at=at + 60 + 500 * draws["machine delay"],
+            scanned_at=at + 1 + 7 * draws["machine delay"],
         )
 
     def engagements(
-        self, channel: int, has_proxy: Bools
+        self, channel: int, has_proxy: Bools, has_scanner: Bools
     ) -> Iterator[tuple[str, Bools, Floats, bool]]:
         """(kind, who, when, is_machine) of what the vendor notices, as its channel can.
 
-        A tap on a push message is a click; nobody knows whether a text message was read.
+        A tap on a push message is a click; nobody knows whether a text message was read. What a
+        company's scanner follows before it lets mail through looks like a person's click, but
+        for its timing.
         """
         yield "click", self.clicks, self.clicked_at, False
         yield "unsubscribe", self.unsubscribes, self.left_at, False
@@ -167,6 +176,10 @@ class Outcome:
             yield "bounce", self.bounces, self.machine_at, False
             yield "open", has_proxy & ~self.bounces, self.machine_at, True
             yield "click", has_proxy & self.is_scanned & ~self.bounces, self.machine_at, True
+            yield "click", has_scanner & ~self.bounces, self.scanned_at, False
+            for second in range(3):
+                links = has_scanner & self.is_thorough & ~self.bounces
+                yield "click", links, self.machine_at + second, False
 
     def consequences(self) -> Iterator[tuple[int, Bools, Floats]]:
         """(kind, who, when) of what raw tables will show."""

@@ -142,10 +142,11 @@ def parts_of(workspace: Workspace, warehouse: Warehouse, pair: Pair) -> Iterator
         known = {action["key"] for action in plan["actions"]} <= set(pair.actions)
         if rows.num_rows and known and features == [plan["features"]] * 2:
             state = read_state(workspace, warehouse, pair.name, plan["policy_version"])
-            yield _part(pair, epoch, state, rows)
+            if state is not None:  # it goes with a person who is erased
+                yield _part(pair, epoch, state, rows)
 
 
-def _part(pair: Pair, epoch: Epoch, state: PolicyState | None, rows: pa.Table) -> Part:
+def _part(pair: Pair, epoch: Epoch, state: PolicyState, rows: pa.Table) -> Part:
     index = {key: i for i, key in enumerate(pair.actions)}
     action = np.array([index[key] for key in rows["action"].to_pylist()], dtype=np.int64)
     reward, propensity = (np.asarray(rows[c].to_numpy(), float) for c in ("reward", "p_action"))
@@ -156,7 +157,7 @@ def _part(pair: Pair, epoch: Epoch, state: PolicyState | None, rows: pa.Table) -
 
 
 def _chances(
-    pair: Pair, side: int, epoch: Epoch, state: PolicyState | None, contexts: Contexts, x: Floats
+    pair: Pair, side: int, epoch: Epoch, state: PolicyState, contexts: Contexts, x: Floats
 ) -> Floats:
     """What the side's treatment does with each row: (n, k) over the actions of both sides."""
     workspace = pair.sides[side].workspace

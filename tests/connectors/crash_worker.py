@@ -25,6 +25,9 @@ from connectors.journal import Journal
 from connectors.sync import sync_profiles
 from tests.connectors.sends import NOW, Plain, intent
 
+IN_FLIGHT = 24
+"""Messages that can be under way together, 4 in a request."""
+
 
 def deliver(job: dict[str, Any]) -> None:
     """Add the intents that are not there yet and send what is due, as of `day`."""
@@ -32,7 +35,8 @@ def deliver(job: dict[str, Any]) -> None:
         journal.add(intent(i) for i in range(job["count"]))
         now = NOW + timedelta(days=job.get("day", 0))
         with connected(Plain(4), job["url"], "key") as target:
-            run = deliver_sends(journal, {"plain": target}, open_gate, lambda: now)
+            targets = {"plain": target}
+            run = deliver_sends(journal, targets, open_gate, lambda: now, in_flight=IN_FLIGHT)
         if run.stopped:
             raise RuntimeError(str(run.stopped))
 

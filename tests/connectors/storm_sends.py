@@ -41,7 +41,7 @@ OTHERS = ("before", "hit", "cut", "full", "fsync")
 OPERATIONS = {"answer": 3, "before": 3, "hit": 14, "cut": 12, "full": 6, "fsync": 6}
 """About what a round has that the trouble can strike; past the last one it does not come."""
 MESSAGES, A_ROUND = 30, 6
-BATCH, IN_FLIGHT = 3, 2
+BATCH, IN_FLIGHT = 3, 6
 
 
 def vendor_kind(kind: str) -> tuple[Destination, str]:
@@ -125,7 +125,7 @@ class Life:
         self.line.calm()
         with disk("none", 0, self.dice):
             self._deliver()
-        self._audit(BATCH * IN_FLIGHT * is_crash + self.line.lost - before)
+        self._audit(IN_FLIGHT * is_crash + self.line.lost - before)
 
     def _troubled(self, trouble: str, at: int) -> bool:
         self.line.dies, self.line.at, self.line.calls = trouble, at, 0

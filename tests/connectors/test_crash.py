@@ -16,17 +16,15 @@ from typing import Any
 
 import pytest
 
-from connectors.deliver import IN_FLIGHT
 from connectors.failpoint import FAILPOINTS
 from connectors.journal import Journal
 from tests.connectors import storm_power
+from tests.connectors.crash_worker import IN_FLIGHT
 from tests.connectors.power import memory
 from tests.connectors.storm_sends import OTHERS, storm
 from tests.fork_server import fork_server
 
 COUNT = 50
-IN_DOUBT = 4 * IN_FLIGHT
-"""Messages that can be under way together, 4 in a request."""
 
 RECOVER = [name for name in FAILPOINTS if name.startswith("journal.recover")]
 COMPACT = [name for name in FAILPOINTS if name.startswith("journal.compact")]
@@ -131,7 +129,7 @@ def check_books(directory: Path, ledger: Ledger, crashes: int, count: int = COUN
     assert not [who for who, times in ledger.people.items() if times > 1], "nothing twice"
     accepted = {f"u{i}" for i, state in states.items() if state == "accepted"}
     assert accepted <= set(ledger.people), "accepted means the vendor has it"
-    assert count - len(accepted) <= crashes * IN_DOUBT, "few are in doubt"
+    assert count - len(accepted) <= crashes * IN_FLIGHT, "few are in doubt"
 
 
 @pytest.mark.parametrize("hit", [1, 2, 3])

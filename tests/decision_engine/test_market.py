@@ -256,7 +256,7 @@ def test_what_people_do_has_the_expectation_that_is_claimed() -> None:
     told, chances = [], defaultdict(list)
     events = ("click", "open", "order", "onboarding_step", "unsubscribe", "complaint", "bounce")
     for first, view in enumerate(views):
-        who = np.arange(first, 6000, 4)
+        who = without_scanner(market, np.arange(first, 6000, 4))
         for event in events:
             at = moments(market, len(who))
             chances[event].append(market.expected_reward(who, [view], at, {event: 1.0})[:, 0])
@@ -270,6 +270,28 @@ def test_what_people_do_has_the_expectation_that_is_claimed() -> None:
         p = np.concatenate(chances[event])
         assert seen[event] > 0
         assert abs(seen[event] - p.sum()) <= 4.5 * np.sqrt((p * (1 - p)).sum()), event
+
+
+def without_scanner(market: Market, who: Ints) -> Ints:
+    """Those whose clicks are all their own, or flagged."""
+    return who[~market.people.has_scanner[who]]
+
+
+def test_the_timing_of_scanners_is_that_of_programs() -> None:
+    """Without effect nobody clicks: all clicks that no vendor flags are theirs."""
+    market = begun(3000, effect=0.0)
+    sent = messages(market, range(3000), ActionView("email", "mail_1"))
+    left = {m["message_id"]: datetime.fromisoformat(m["at"]).replace(tzinfo=None) for m in sent}
+    clicks = defaultdict(list)
+    for told in market.receive(sent):
+        if told["type"] == "click" and not told["is_machine"]:
+            after = datetime.fromisoformat(told["at"]) - left[told["message_id"]]
+            clicks[told["message_id"]].append(after.total_seconds())
+    assert 0.02 < len(clicks) / market.people.has_channel[:3000, 0].sum() < 0.04
+    assert {len(times) for times in clicks.values()} == {1, 4}
+    for at_once, *later in clicks.values():
+        assert 0 < at_once < 10
+        assert not later or (later[0] >= 60 and later[2] - later[0] == 2)
 
 
 def steps(tables: Tables) -> set[str]:
@@ -300,7 +322,8 @@ def test_a_send_hour_is_worth_what_a_message_at_that_hour_is() -> None:
 def test_without_effect_no_message_does_anything() -> None:
     market, twin = begun(effect=0.0), begun(effect=0.0)
     assert not values(market, ACTIONS).any()
-    told = market.receive(messages(market, range(300), ActionView("email", "mail_1")))
+    people = without_scanner(market, np.arange(300)).tolist()
+    told = market.receive(messages(market, people, ActionView("email", "mail_1")))
     assert {e["type"] for e in told if not e["is_machine"]} <= {"bounce"}
     for day in range(3):
         ours, theirs = market.day(day), twin.day(day)

@@ -70,7 +70,7 @@ ENGINE = {
     "learned_rewards": Room(
         "decision that the current policy states have learned from", "learn", "erase"
     ),
-    "erasures": Room("erased person x agent that had learned from them", "erase", "auditors"),
+    "erasures": Room("erased person x state that held a share of theirs", "erase", "auditors"),
     "loaded_segments": Room(
         "segment of the inbound log that has been loaded", "build", "build, deliver"
     ),

@@ -188,8 +188,7 @@ def one_life(
         effects = [e.message_id if e.vendor == "webhook" else e.external_id for e in entries]
         with Journal.open(directory) as journal:
             unknown = storm_sends.audit(journal, effects, upto, prefix)
-        in_flight = storm_sends.BATCH * storm_sends.IN_FLIGHT
-        assert unknown - doubtful <= is_killed * in_flight, "too many in doubt"
+        assert unknown - doubtful <= is_killed * storm_sends.IN_FLIGHT, "too many in doubt"
         doubtful = unknown
     counts["unknown"] += doubtful
     counts["messages"] += storm_sends.MESSAGES

@@ -14,12 +14,15 @@ import pytest
 from click.testing import CliRunner
 
 from connectors.framed import FramedLog
+from decision_engine.audit import replay_decisions
 from decision_engine.batch import decide_all
 from decision_engine.cli import main
-from decision_engine.epochs import read_state
+from decision_engine.confirmed import Confirmed, Outbox
+from decision_engine.epochs import begin, read_state
 from decision_engine.erase import erase
 from decision_engine.errors import StepError
 from decision_engine.inbound import load_log
+from decision_engine.outbox import THERE
 from decision_engine.service.records import Event, Webhook, frame
 from decision_engine.state import PolicyState
 from decision_engine.training import learn_all
@@ -80,6 +83,13 @@ def somebody(workspace: Workspace) -> tuple[str, int]:
     return str(customer), int(n)
 
 
+def versions(workspace: Workspace) -> set[str]:
+    """Those that the agent has learned anything for."""
+    table = workspace.engine("policy_states")
+    learned = f"select version from {table} where n_decisions > 0 and agent = ?"
+    return {version for (version,) in rows(workspace, learned, AGENT)}
+
+
 def rows(workspace: Workspace, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     with workspace.warehouse() as warehouse:
         return warehouse.rows(sql, list(values))
@@ -90,11 +100,16 @@ def test_the_state_is_the_one_that_never_knew_the_person(project: Path, tmp_path
     workspace = lived(project)
     customer, n = somebody(workspace)
     assert n > 1
-    before = state_of(workspace)
+    before, known = state_of(workspace), versions(workspace)
     never = state_of(lived(other, workspace, customer))
     # What they did comes to light later: it must not be taken out, for it was not learned.
     with workspace.warehouse() as warehouse:
         warehouse.rows(f"update {workspace.model('fct_decision_rewards')} set credited_reward = 7")
+
+    slot = midnight(2).date().isoformat()
+    rows(workspace, "update nextmove_engine.epochs set status = 'open' where slot = ?", slot)
+    with workspace.warehouse() as warehouse:
+        cut_short = begin(workspace, warehouse, midnight(2))
 
     result = erase(workspace, customer)
 
@@ -108,13 +123,37 @@ def test_the_state_is_the_one_that_never_knew_the_person(project: Path, tmp_path
         after.closed.count.sum() + after.open.count.sum() + n
     )
     assert (after.theta.noise, after.as_of) == (before.theta.noise, before.as_of)
-    ((version, difference),) = rows(
+    proofs = rows(
         workspace,
-        f"select version_after, difference from {workspace.engine('erasures')} where agent = ?",
+        "select version_before, version_after, difference"
+        f" from {workspace.engine('erasures')} where agent = ?",
         AGENT,
     )
+    replaced = {old: (new, difference) for old, new, difference in proofs}
+    version, difference = replaced.pop(before.version)
     assert version == after.version
     assert difference <= 1e-9
+    assert set(replaced.values()) == {(None, 0.0)}
+    # No state that knew them is left, and what others got is still made again from its record.
+    assert {before.version, *replaced} == known
+    assert versions(workspace) == {after.version}
+    told = replay_decisions(workspace, [], 10_000)
+    assert told["decisions"] > told["without_state"] > 0
+    assert told["different_action"] == told["different_propensity"] == 0
+    # A date that was cut short cannot go on with such a state.
+    with workspace.warehouse() as warehouse:
+        begun = begin(workspace, warehouse, midnight(2))
+    assert (cut_short.status, begun.status) == ("open", "rest")
+
+
+def confirm(workspace: Workspace, outbox: Outbox, instance: str | None) -> str:
+    """As if all rows of an outbox of Iterable had been delivered; where they are noted."""
+    with workspace.warehouse() as warehouse:
+        confirmed = Confirmed.of(workspace, warehouse, "iterable", outbox)
+        confirmed.prepare()
+        batches = warehouse.query(f"select * from {confirmed.model}")
+        confirmed.keep(pa.Table.from_batches(batches), instance)
+    return confirmed.table
 
 
 def test_every_table_is_rid_of_them_and_the_proof_does_not_name_them(project: Path) -> None:
@@ -134,6 +173,15 @@ def test_every_table_is_rid_of_them_and_the_proof_does_not_name_them(project: Pa
         )
         log.sync()
     load_log(workspace)
+    # What a vendor was brought is forgotten; what it is still to be rid of is not, until it is.
+    rows(
+        workspace,
+        "create table nextmove.outbox_iterable__list_members as"
+        " select key, customer_id, email, 7 as list_id from nextmove.outbox_iterable__users",
+    )
+    members = Outbox("list_members", title="list_members", deletes=True)
+    lists = confirm(workspace, members, THERE)
+    users = confirm(workspace, Outbox("users"), None)
 
     told = CliRunner().invoke(
         main, ["erase", f"user_id:{user}", "--project", str(project), "--dry-run", "--json"]
@@ -152,6 +200,11 @@ def test_every_table_is_rid_of_them_and_the_proof_does_not_name_them(project: Pa
     assert rows(workspace, f"select event_id from {workspace.engine('inbound_events')}") == [
         ("w2",)
     ]
+    assert found["deleted"]["confirmed_iterable__users"] == 1
+    assert rows(workspace, f"select 1 from {users} where customer_id = ?", customer) == []
+    assert rows(workspace, f"select 1 from {users} limit 1") == [(1,)]
+    assert found["leaving"] == {"confirmed_iterable__list_members": 1}
+    assert rows(workspace, f"select 1 from {lists} where customer_id = ?", customer) == [(1,)]
     proof = str(rows(workspace, f"select * from {workspace.engine('erasures')}"))
     assert customer not in proof
     assert user not in proof

@@ -1,5 +1,5 @@
 {#- A view, so that what was learned after the build goes out in the same round. -#}
-{{ config(materialized='view') }}
+{{ config(materialized='view', tags=['standing']) }}
 
 with agents as (
     select distinct agent from {{ ref('stg_nextmove__agent_outcomes') }}

@@ -1,4 +1,4 @@
-{{ config(materialized='view') }}
+{{ config(materialized='view', tags=['standing']) }}
 
 with openings as (
     select distinct ticket_id, user_id, anonymous_id, email

@@ -8,7 +8,7 @@
   (30 or more), the share that was clicked is 30 points above that of the agent's messages in the
   four weeks before (100 or more), somebody makes clicks up, and none of that day's is believed.
 -#}
-{{ config(materialized='view') }}
+{{ config(materialized='view', tags=['standing']) }}
 
 with clicks as (
     select

@@ -1,3 +1,5 @@
+{{ config(tags=['standing']) }}
+
 with ranked as (
     select
         complaints.*,
