@@ -133,7 +133,6 @@ def _keep(
     with warehouse.transaction():
         keys = ["profile_build", "column_name"]
         warehouse.merge(workspace.engine("data_checks"), table, keys)
-    workspace.distrusted.write(failed)
 
 
 def _seen(column: Column, is_number: bool) -> Seen:

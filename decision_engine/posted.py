@@ -1,4 +1,4 @@
-"""What the last batch has found out, where the service finds it: prices, columns not to trust."""
+"""What the last batch has found out, where the service finds it: the prices of limits."""
 
 from __future__ import annotations
 

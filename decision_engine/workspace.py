@@ -20,7 +20,6 @@ from connectors.warehouses import open_warehouse
 from decision_engine.budgets import NO_PRICES, Prices
 from decision_engine.catalog import catalog_of
 from decision_engine.config import Agent, Creative, DuckDBWarehouse, Project, Service
-from decision_engine.features import ALL_TRUSTED, Distrusted
 from decision_engine.home import require_home
 from decision_engine.load import config_digest, load_project
 from decision_engine.override_log import OverrideLog
@@ -168,11 +167,6 @@ class Workspace:
         """The prices of limits that the last batch has set."""
         return _prices(self.state_folder / "prices.json")
 
-    @property
-    def distrusted(self) -> Posted[Distrusted]:
-        """The columns of profiles that failed a check when they were last looked at."""
-        return _distrusted(self.state_folder / "distrusted.json")
-
     def api_key(self, destination: str) -> str:
         """The key of a destination, from its environment variable."""
         field = f"destinations.{destination}.api_key_env"
@@ -225,11 +219,6 @@ def _override_log(folder: Path) -> OverrideLog:
 @lru_cache(maxsize=64)
 def _prices(file: Path) -> Posted[Prices]:
     return Posted(file, dict[str, float], NO_PRICES)
-
-
-@lru_cache(maxsize=64)
-def _distrusted(file: Path) -> Posted[Distrusted]:
-    return Posted(file, dict[str, str], ALL_TRUSTED)
 
 
 def _with_address(settings: dict[str, str]) -> dict[str, str]:

@@ -28,6 +28,8 @@ from decision_engine.state import PolicyState
 from decision_engine.types import Contexts, Epoch, column_of
 from decision_engine.workspace import Workspace
 
+ALL_TRUSTED_BY_ALL: Mapping[str, Distrusted] = {}
+
 
 class Decider:
     """The agents with the policy states they decide with from now on.
@@ -44,16 +46,21 @@ class Decider:
         is_stopped: bool,
         overrides: Overrides = NO_OVERRIDES,
         prices: Prices = NO_PRICES,
-        distrusted: Distrusted = ALL_TRUSTED,
+        distrusted: Mapping[str, Distrusted] = ALL_TRUSTED_BY_ALL,
     ) -> None:
-        """`states` are the published ones; agents without one cannot decide."""
+        """`states` are the published ones; agents without one cannot decide.
+
+        `distrusted` has the columns that an agent is not to go by.
+        """
         self.workspace = workspace
         self.is_stopped = is_stopped
         self.overrides = overrides
         self.prices = prices
-        self.distrusted = distrusted
+        self.distrusted = {name: found for name, found in distrusted.items() if found}
         self.agents: dict[str, AgentInEpoch] = {
-            name: in_epoch(workspace, name, states[name], overrides, prices, distrusted)
+            name: in_epoch(
+                workspace, name, states[name], overrides, prices, distrusted.get(name, ALL_TRUSTED)
+            )
             for name in sorted(workspace.agents)
             if name in states
         }
@@ -85,7 +92,7 @@ class Decider:
             json.dumps(versions, sort_keys=True),
             str(self.is_stopped),
             json.dumps(dict(self.prices), sort_keys=True),
-            json.dumps(dict(self.distrusted), sort_keys=True),
+            json.dumps(self.distrusted, sort_keys=True),
             str(self.overrides.is_known),
             *(o.override_id for o in self.overrides.frozen),
         )

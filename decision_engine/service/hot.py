@@ -71,7 +71,6 @@ class HotPath:
         self.known = Projection(store, log, self._consider)
         self._workspace = workspace
         self._overrides, self._prices = workspace.override_log, workspace.prices
-        self._distrusted = workspace.distrusted
         self._store = store
         self._commit = commit
         self._clock = clock
@@ -90,11 +89,8 @@ class HotPath:
         """Decide with the policy states published last; heed kill switch and overrides."""
         policies, is_stopped = self._store.policies(), self._workspace.is_stopped
         overrides, prices = self._overrides.current(), self._prices.current()
-        distrusted, last = self._distrusted.current(), self._decider
-        frozen = (is_stopped, overrides, prices, distrusted)
-        known = last is not None and frozen == (
-            last.is_stopped, last.overrides, last.prices, last.distrusted
-        )  # fmt: skip
+        last, frozen = self._decider, (is_stopped, overrides, prices)
+        known = last is not None and frozen == (last.is_stopped, last.overrides, last.prices)
         if policies and not (known and policies is self._policies):
             states = {name: load(policy.state) for name, policy in policies.items()}
             self._policies = policies
@@ -104,7 +100,7 @@ class HotPath:
                 is_stopped=is_stopped,
                 overrides=overrides,
                 prices=prices,
-                distrusted=distrusted,
+                distrusted={name: policy.distrusted for name, policy in policies.items()},
             )
 
     @property

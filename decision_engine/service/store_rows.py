@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from decision_engine.features import Distrusted
 from decision_engine.state import load
 
 MAX_PROFILE = 256 << 10
@@ -29,7 +30,8 @@ Row = Mapping[str, Any]
 class Policy:
     """A published policy state. `state` is what `decision_engine.state.load` reads.
 
-    `published_at` is in microseconds since 1970, UTC; `row` has the other columns.
+    `published_at` is in microseconds since 1970, UTC; `row` has the other columns. `distrusted`
+    are the columns of profiles that its agent is not to go by, with what failed.
     """
 
     agent: str
@@ -37,6 +39,7 @@ class Policy:
     state: bytes
     published_at: int
     row: Row
+    distrusted: Distrusted = field(default_factory=dict)
 
 
 class _RefusedError(Exception):
@@ -135,7 +138,13 @@ def read_policies(database: sqlite3.Connection) -> dict[str, Policy]:
 
 def _policy(agent: str, row: dict[str, Any]) -> Policy:
     state, published_at = b64decode(row.pop("state")), row.pop("published_at")
-    return Policy(agent, row["version"], state, published_at, row)
+    return Policy(agent, row["version"], state, published_at, row, _findings(row))
+
+
+def _findings(row: Row) -> Distrusted:
+    """One a line: a column, a colon, what failed."""
+    lines = (row.get("distrusted") or "").splitlines()
+    return {column: why for column, _, why in (line.partition(":") for line in lines)}
 
 
 def _stored(
@@ -208,6 +217,8 @@ def _check_policy(agent: str, row: dict[str, Any]) -> None:
         raise _RefusedError(f"`state` cannot be read: {error}") from None
     if (state.agent, state.version) != (agent, row["version"]):
         raise _RefusedError("`state` is of another agent or version")
+    if not isinstance(row.get("distrusted"), str | None):
+        raise _RefusedError("`distrusted` must be a text")
 
 
 def _check_whole(row: dict[str, Any], columns: Sequence[str]) -> None:

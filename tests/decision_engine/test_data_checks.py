@@ -14,7 +14,7 @@ import pytest
 from decision_engine.audit import explain_decision, replay_decisions
 from decision_engine.batch import decide_all
 from decision_engine.build import _columns_of
-from decision_engine.data_checks import check, feeds
+from decision_engine.data_checks import check, feeds, of_build
 from decision_engine.epochs import FEATURES, read_state
 from decision_engine.plan.compare import plan
 from decision_engine.service.deciding import Decider
@@ -80,9 +80,10 @@ class Shop:
                 name: read_state(self.workspace, warehouse, name, version)
                 for name, version in versions.items()
             }
+            failed = of_build(self.workspace, warehouse, f"build {self.day}") or {}
         fitting = {n: s for n, s in states.items() if isinstance(s, PolicyState)}
-        current = self.workspace.distrusted.current()
-        return Decider(self.workspace, fitting, is_stopped=False, distrusted=current)
+        found = dict.fromkeys(fitting, failed)
+        return Decider(self.workspace, fitting, is_stopped=False, distrusted=found)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,6 @@ def test_a_feature_that_breaks_is_dropped_and_named_until_it_is_back(
     assert replay_decisions(shop.workspace, [], 50)["different_posterior"] == 0
 
     shop.next_day()
-    assert shop.workspace.distrusted.current() == {}
     for d in shop.decisions():
         assert "data_dropped" not in d["facts"]
         if d["customer_id"] in usual:

@@ -142,6 +142,21 @@ def test_a_delivery_fills_the_store_and_the_next_one_sends_what_changed(
     assert run.totals["profiles"]["accepted"] == len(resent) + 2
     check_same(workspace, service.store)
     assert sync(workspace).totals["profiles"]["extracted"] == 0
+    check_findings_come_with_the_states(workspace, service.store)
+
+
+def check_findings_come_with_the_states(workspace: Workspace, store: HotStore) -> None:
+    """What the last look at the profiles has found, and nothing of an earlier one."""
+    for minute, found in enumerate(({"tier": "dbt test tiers", "step": "unknown: all"}, {})):
+        rows = ", ".join(
+            f"('b{minute}', timestamp '2026-03-02 00:0{minute}', '{c}', '{found.get(c, '')}')"
+            for c in ("tier", "step", "country")
+        )
+        checks = workspace.engine("data_checks")
+        columns = "profile_build, as_of, column_name, failed"
+        change(workspace, f"insert into {checks} ({columns}) values {rows}")
+        assert sync(workspace).totals["policies"]["accepted"] == len(workspace.agents)
+        assert all(p.distrusted == found for p in store.policies().values())
 
 
 def ids_as_of() -> int:

@@ -3,6 +3,17 @@
 
 with agents as (
     select distinct agent from {{ ref('stg_nextmove__agent_outcomes') }}
+),
+
+checks as (
+    select * from {{ ref('stg_nextmove__data_checks') }}
+),
+
+-- What failed when profiles were last looked at goes with the state, so that they change together.
+findings as (
+    select {{ dbt.listagg("column_name || ':' || failed", "'\n'", 'order by column_name') }} as distrusted
+    from checks
+    where failed is not null and as_of = (select max(as_of) from checks)
 )
 
 select
@@ -11,7 +22,9 @@ select
     states.policy,
     states.n_decisions,
     {{ nextmove.epoch_us('states.as_of') }} as as_of,
-    {{ nextmove.base64('states.state') }} as state
+    {{ nextmove.base64('states.state') }} as state,
+    findings.distrusted
 from {{ ref('stg_nextmove__policy_states') }} as states
 inner join agents on states.agent = agents.agent
+cross join findings
 where states.is_current
