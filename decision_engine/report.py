@@ -133,14 +133,14 @@ def counts(workspace: Workspace, warehouse: Warehouse) -> dict[str, Any]:
 
 
 def clicks(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
-    """Clicks on our messages, and those of programs: flagged by a vendor, told by timing."""
+    """Clicks on our messages, and those of programs: flagged by a vendor, found out by us."""
     total, flagged, timed = warehouse.rows(
         "select count(*), sum(case when m.is_machine then 1 else 0 end), count(p.event_key)"
         f" from {workspace.model('int_events__messages')} m"
         f" left join {workspace.model('int_events__machine_clicks')} p on p.event_key = m.event_key"
         " where m.event_type = 'click' and m.decision_id is not null"
     )[0]
-    return {"all": total, "flagged": int(flagged or 0), "by_timing": timed}
+    return {"all": total, "flagged": int(flagged or 0), "found_out": timed}
 
 
 def hot_path(workspace: Workspace, warehouse: Warehouse) -> dict[str, int]:
@@ -289,11 +289,11 @@ def gain_text(gain: dict[str, float]) -> str:
 def clicks_line(report: DemoReport) -> str:
     """What counts as a click, and what was left out."""
     found = report.clicks
-    counted = found["all"] - found["flagged"] - found["by_timing"]
+    counted = found["all"] - found["flagged"] - found["found_out"]
     return (
         f"Of {found['all']:,} clicks {counted:,} count. {found['flagged']:,} are of programs that"
-        f" their vendor knows,\n{found['by_timing']:,} are told by their timing: within 10 seconds,"
-        " or three within 3.\n"
+        f" their vendor knows; {found['found_out']:,}\nwere found out: within 10 seconds of the"
+        " message, three within 3, or more in a day than is credible.\n"
     )
 
 

@@ -71,7 +71,7 @@ def test_the_report_has_all_its_parts(lived: tuple[Path, dict[str, Any]]) -> Non
     assert {"treatment", "holdout", "random"} <= set(report["reward_by_group"])
     assert len(report["gap_share_by_week"]) == 1
     assert "no_consent" in report["blocked"]
-    assert 0 < report["clicks"]["by_timing"] < report["clicks"]["all"] / 2
+    assert 0 < report["clicks"]["found_out"] < report["clicks"]["all"] / 2
     assert "Why this one" in report["explained"]
 
 
