@@ -201,7 +201,12 @@ def test_the_same_decisions(on_duckdb: Lived, elsewhere: Lived) -> None:
 
 
 def test_the_same_rounds(on_duckdb: Lived, elsewhere: Lived) -> None:
-    assert [r["steps"] for r in elsewhere.rounds] == [r["steps"] for r in on_duckdb.rounds]
+    ours, theirs = ([r["steps"] for r in lived.rounds] for lived in (elsewhere, on_duckdb))
+    # Postgres drops views with the tables under them, so a quick build makes them anew.
+    more = [a.pop("dbt_models") - b.pop("dbt_models") for a, b in zip(ours, theirs, strict=True)]
+    has_all = elsewhere.workspace.warehouse_kind != "postgres"
+    assert [n > 0 for n in more] == [not has_all and day > 0 for day in range(DAYS)]
+    assert ours == theirs
 
 
 SAME = {
