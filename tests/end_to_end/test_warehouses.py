@@ -201,7 +201,7 @@ def test_the_same_decisions(on_duckdb: Lived, elsewhere: Lived) -> None:
 
 
 def test_the_same_rounds(on_duckdb: Lived, elsewhere: Lived) -> None:
-    ours, theirs = ([r["steps"] for r in lived.rounds] for lived in (elsewhere, on_duckdb))
+    ours, theirs = ([{**r["steps"]} for r in lived.rounds] for lived in (elsewhere, on_duckdb))
     # Postgres drops views with the tables under them, so a quick build makes them anew.
     more = [a.pop("dbt_models") - b.pop("dbt_models") for a, b in zip(ours, theirs, strict=True)]
     has_all = elsewhere.workspace.warehouse_kind != "postgres"
