@@ -103,11 +103,12 @@ class DuckDB:
     def columns(self, table: str) -> dict[str, str] | None:
         """Column name to type, in order; None when the table does not exist."""
         try:
-            # A question to information_schema takes twenty times as long.
-            found = self._db.table(quote_table(table))
+            # Asks without an error in SQL, which would end an open transaction; a question to
+            # information_schema takes several times as long as both.
+            self._db.table(quote_table(table))
         except duckdb.CatalogException:
             return None
-        return dict(zip(found.columns, map(str, found.types), strict=True))
+        return {name: kind for name, kind, *_ in self.rows(f"describe {quote_table(table)}")}
 
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str] = ()) -> None:
         """Create the table (and its schema) if it is not there.

@@ -250,6 +250,17 @@ def test_a_transaction_is_all_or_nothing(warehouse: Warehouse, table: str) -> No
     assert [row["id"] for row in read(warehouse, table)] == ["a", "c", "z"]
 
 
+def test_asking_for_a_table_that_is_not_there_ends_no_transaction(
+    warehouse: Warehouse, table: str
+) -> None:
+    fill(warehouse, table, id=["a"])
+    with warehouse.transaction():
+        warehouse.append(table, rows(id=["b"]))
+        assert warehouse.columns(f"{table}_that_is_not_there") is None
+        assert list(warehouse.columns(table) or ()) == ["id"]
+    assert [row["id"] for row in read(warehouse, table)] == ["a", "b"]
+
+
 def test_statements_without_a_result(warehouse: Warehouse, table: str) -> None:
     fill(warehouse, table, id=["a", "b"], n=[1, 2])
     warehouse.rows(f"update {table} set n = n + ? where id = ?", [10, "b"])
