@@ -30,6 +30,9 @@ REJECTIONS, AGAIN_AT = "rejections", "again_at"
 UNSENT = (KEY, "customer_id")
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=15), timedelta(days=1)
 """How long a rejected row is left alone. The wait doubles with each rejection in a row."""
+LAST = 14
+"""After so many rejections in a row, eight days, the verdict on a row as it is is final."""
+_NEVER = datetime.max
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ class Confirmed:
         )
         times = [int(before.get(key, 0)) + 1 for key in rows[KEY].to_pylist()]
         rows = rows.append_column(REJECTIONS, pa.array(map(str, times), pa.string()))
-        until = [_text(now + wait(n)) for n in times]
+        until = [_text(now + wait(n) if n < LAST else _NEVER) for n in times]
         rows = rows.append_column(AGAIN_AT, pa.array(until, pa.string()))
         self.warehouse.merge(self.table, _with(rows, INSTANCE, instance), [KEY])
 

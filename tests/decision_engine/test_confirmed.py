@@ -13,7 +13,7 @@ import pytest
 from connectors.base import Warehouse
 from connectors.warehouses.duckdb import DuckDB
 from connectors.warehouses.postgres import Postgres
-from decision_engine.confirmed import Confirmed, Outbox, wait
+from decision_engine.confirmed import LAST, Confirmed, Outbox, wait
 from decision_engine.errors import StepError
 from decision_engine.fence import Fence
 from decision_engine.tables import FENCES
@@ -186,7 +186,29 @@ def test_a_rejected_row_waits_and_comes_whole(warehouse: Warehouse) -> None:
     assert confirmed.waiting(NOW) == 1
     set_outbox(warehouse, ("a", "gold", 1, 10))
     assert confirmed.rejected() == 0, "who has left the outbox is no trouble"
-    assert max(map(wait, range(1, 5_000))) == timedelta(days=1)
+    assert max(map(wait, range(1, LAST))) == timedelta(days=1)
+
+
+def test_a_row_that_is_always_rejected_is_left_alone_for_good_until_it_changes(
+    warehouse: Warehouse,
+) -> None:
+    confirmed = Confirmed(warehouse, Outbox("b"), MODEL, TABLE)
+    warehouse.ensure(SCHEMA_OF, pa.schema({"key": pa.string()}))
+    set_outbox(warehouse, ("a", "gold", 1, 10), ("b", "gold", 1, 10))
+    confirmed.prepare()
+    confirmed.keep(rows(("b", "gold", 1, 10)), None)
+    now = NOW
+    for times in range(1, LAST):
+        confirmed.reject(rows(("a", "gold", 1, 10)), None, now)
+        now += wait(times)
+        assert confirmed.waiting(now) == 1
+    assert timedelta(days=7) < now - NOW < timedelta(days=9)
+    confirmed.reject(rows(("a", "gold", 1, 10)), None, now)
+    assert confirmed.waiting(now + timedelta(days=3_000)) == 0
+    assert confirmed.rejected() == 1, "it is still told"
+    assert changed(confirmed).keys() == {"a"}, "at once, if asked"
+    set_outbox(warehouse, ("a", "silver", 1, 10), ("b", "gold", 1, 10))
+    assert confirmed.waiting(now) == 1
 
 
 def overtaken(warehouse: Warehouse, fence: Fence) -> None:
