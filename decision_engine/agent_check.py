@@ -36,7 +36,7 @@ from decision_engine.yaml_source import Where
 EVENTS = frozenset(
     {
         "order", "click", "open", "visit", "signup", "unsubscribe", "complaint",
-        "onboarding_step", "feature_use", "bounce",
+        "onboarding_step", "feature_use", "bounce", "retained",
     }
 )  # fmt: skip
 """Events that fct_outcomes attributes to decisions."""

@@ -35,7 +35,8 @@ class Outcome(Frozen, frozen=True):
     reward = weight x (1 per event, or dollars for `per: dollar`), when it happens
     within `window` of the decision. Two events are what we spend: `message`, a message that has
     left (dollars: `message_cents`), and `incentive`, one that was given and followed by an order
-    (dollars: its `cost_cents`). Their weight is negative.
+    (dollars: its `cost_cents`). Their weight is negative. `retained` is an activity (a visit, an
+    order, a use of a feature) in the second half of the window; weight 0 only measures it.
     """
 
     event: Name

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectors.base import Warehouse
+from decision_engine.causes import SEED, Retention, effects_of, retention_of
 from decision_engine.drift import Drift, drift, scores_of
 from decision_engine.epochs import read_state
 from decision_engine.errors import StepError
@@ -20,13 +21,11 @@ from decision_engine.progress import Progress, progress
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
 from decision_engine.types import TREATMENT, Ints
-from decision_engine.uplift import Effect, effects
+from decision_engine.uplift import Effect
 from decision_engine.waterfall import Randomised, Waterfall, waterfall
 from decision_engine.workspace import Workspace
 
 CONTAMINATION = "rpt_holdout_contamination"
-
-_SEED = 1  # of the folds: the same log gives the same report
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,11 @@ class AgentEvaluation:
 
     `lifts` of the treatment against each other group, per customer and by intention to treat,
     adjusted for what was known at the customer's first decision. `effects` and `drifts` are
-    per decision, from the groups that choose at random. `prices` are what waived guardrails cost.
-    `machine_events` are opens and clicks of programs, which count for nothing. `fairness` says for
-    each value of a segment how much its people get, as a share of what others get. `progress`
-    says whether anything is left to gain from the actions that exist.
+    per decision: the ones from all decisions of known chances, the others from the groups that
+    choose at random. `retention` is there when the agent names it. `prices` are what waived
+    guardrails cost. `machine_events` are opens and clicks of programs, which count for nothing.
+    `fairness` says for each value of a segment how much its people get, as a share of what others
+    get. `progress` says whether anything is left to gain from the actions that exist.
     """
 
     decisions: int
@@ -67,6 +67,7 @@ class AgentEvaluation:
     machine_events: int
     fairness: tuple[Share, ...]
     progress: Progress | None = None
+    retention: Retention | None = None
 
 
 def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
@@ -94,7 +95,8 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         sizes=sizes_of(found),
         lifts=lifts_of(found),
         waterfall=waterfall_of(found, random, fit, content),
-        effects=effects_of(found, random, fit),
+        effects=effects_of(found),
+        retention=retention_of(workspace, warehouse, name),
         drifts=drifts_of(found, random, fit),
         progress=progress_of(workspace, warehouse, name, found, random, fit),
         contamination=contamination_of(workspace, warehouse, name),
@@ -180,16 +182,8 @@ def _fit(found: AgentLog, rows: Ints) -> CrossFit | None:
     if len(rows) < 2:
         return None
     log = found.log.take(rows)
-    fold = folds_of(log, np.random.default_rng(_SEED))
+    fold = folds_of(log, np.random.default_rng(SEED))
     return cross_fit(log, found.x[rows], len(found.actions), fold)
-
-
-def effects_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Effect]:
-    """What each action causes over doing nothing, the most certain first."""
-    if fit is None:
-        return {}
-    all_of = effects(found.log.take(rows), found.eligible[rows], fit.predictions)
-    return {found.actions[e.action]: e for e in all_of}
 
 
 def drifts_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Drift]:

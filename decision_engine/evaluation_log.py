@@ -67,15 +67,44 @@ def customers_of(log: Log) -> Ints:
 
 def read_log(workspace: Workspace, warehouse: Warehouse, agent: str) -> AgentLog | None:
     """The agent's closed decisions; None when there are none with today's actions."""
+    return _read(workspace, warehouse, agent, "r.reward", "", "r.is_closed", [])
+
+
+def read_retention(
+    workspace: Workspace, warehouse: Warehouse, agent: str, window_hours: int
+) -> AgentLog | None:
+    """As `read_log`, with reward 1 for whom was retained and 0 for whom was not.
+
+    The decisions are those whose `window_hours` are over.
+    """
+    outcome = (
+        f" left join {workspace.model('fct_outcomes')} o"
+        " on o.decision_id = r.decision_id and o.event = 'retained'"
+    )
+    reward = "cast(case when o.decision_id is null then 0 else 1 end as double precision)"
+    return _read(
+        workspace, warehouse, agent, reward, outcome, "r.age_hours >= ?", [float(window_hours)]
+    )
+
+
+def _read(
+    workspace: Workspace,
+    warehouse: Warehouse,
+    agent: str,
+    reward: str,
+    outcome: str,
+    is_over: str,
+    parameters: list[float],
+) -> AgentLog | None:
     plans = _plans(workspace, warehouse, agent)
     batches, seen = [], 0
     for batch in warehouse.query(
         "select d.epoch_id, r.customer_id, r.group_name, d.action, d.p_action, d.reasons, d.x,"
-        " d.decided_at, r.reward"
+        f" d.decided_at, {reward} as reward"
         f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
-        " using (decision_id) where d.agent = ? and r.is_closed"
+        f" on r.decision_id = d.decision_id{outcome} where d.agent = ? and {is_over}"
         " order by d.decided_at, d.decision_id",
-        [agent],
+        [agent, *parameters],
     ):
         seen += batch.num_rows
         known = pc.is_in(batch["epoch_id"], pa.array(list(plans), pa.string()))

@@ -9,13 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from decision_engine.backtest_report import number, shown_interval
+from decision_engine.causes import Retention
 from decision_engine.evaluation import AgentEvaluation, Contamination
 from decision_engine.lift import Interval, mean_interval
 from decision_engine.progress import DAYS, WORTH
 from decision_engine.terminal import new_table
+from decision_engine.uplift import Effect
 
 SHOWN = 8
 """Actions and campaigns a table shows; --json has them all."""
+
+SHOWN_DIFFERENCES = 2
 
 
 def render(result: Mapping[str, AgentEvaluation | None]) -> RenderableType:
@@ -40,10 +44,10 @@ def _agent(found: AgentEvaluation) -> list[RenderableType]:
     if known:
         parts += ["", _effects(found)]
     elif found.effects:
-        reason = next(iter(found.effects.values())).estimate.reason
-        parts.append(Text(f"- What an action causes cannot be told yet: {reason}."))
+        parts.append(Text(f"- What an action causes cannot be told yet: {_why(found.effects)}."))
     return [
         *parts,
+        *([] if found.retention is None else _retention(found.retention)),
         *map(Text, price_lines(found)),
         *map(Text, fairness_lines(found)),
         *map(Text, drift_lines(found)),
@@ -113,6 +117,60 @@ def _effects(found: AgentEvaluation) -> Table:
     return table
 
 
+def _retention(found: Retention) -> list[RenderableType]:
+    days = found.window_hours / 24
+    when = f"active again {days / 2:g} to {days:g} days later"
+    if not found.decisions:
+        return [Text(f"- Retention ({when}) cannot be told yet: no decision is old enough.")]
+    effects = {name: action.effect for name, action in found.actions.items()}
+    if not any(e.estimate.verdict == "estimated" for e in effects.values()):
+        return [Text(f"- What an action does to retention cannot be told yet: {_why(effects)}.")]
+    table = new_table(f"Who stays: {when}, in points over doing nothing")
+    for name in ("action", "causes", "certain", "goes together", "helps"):
+        left = name == "action"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+    for name, action in list(found.actions.items())[:SHOWN]:
+        e = action.effect.estimate
+        table.add_row(
+            name,
+            _points(Interval(e.value, e.low, e.high)),
+            _point(action.effect.certain),
+            _point(action.together),
+            "-" if action.helped != action.helped else f"{action.helped:.0%}",
+        )
+    return ["", table, *map(Text, retention_lines(found))]
+
+
+def retention_lines(found: Retention) -> list[str]:
+    """How to read the table, what only looks good or bad, and for whom an action does more."""
+    text = (
+        f"- After {found.share:.0%} of {found.decisions:,} decisions the customer was active again."
+        " Helps: the share of customers whom the action certainly keeps."
+    )
+    lines = [text]
+    shown = list(found.actions.items())[:SHOWN]
+    for name, action in shown:
+        e = action.effect.estimate
+        if action.together > e.high or action.together < e.low:
+            looks = "better" if action.together > e.high else "worse"
+            lines.append(
+                f"- {name} looks {looks} than it is: {_point(action.together)} for those who got it"
+                " beside those who got nothing, who were other people."
+            )
+    for name, action in shown:
+        for d in action.differences[:SHOWN_DIFFERENCES]:
+            where = (
+                (f"for {d.column}", "for others")
+                if "=" in d.column
+                else (
+                    f"with more {d.column} (about {d.high:.3g})",
+                    f"with less (about {d.low:.3g})",
+                )
+            )
+            lines.append(f"- {name}: {_points(d.above)} {where[0]}, {_points(d.below)} {where[1]}.")
+    return lines
+
+
 def price_lines(found: AgentEvaluation) -> list[str]:
     """What each waived guardrail costs, per customer whom it has ruled something out for."""
     lines = []
@@ -175,6 +233,25 @@ def drift_lines(found: AgentEvaluation) -> list[str]:
         for name, d in found.drifts.items()
         if d.found
     ]
+
+
+def _why(effects: Mapping[str, Effect]) -> str:
+    """Why all are refused: the reason of the one that is nearest to an answer."""
+    if not effects:
+        return "no group chooses at random"
+    name, effect = max(effects.items(), key=lambda e: e[1].estimate.effective_n)
+    return f"of {name}, {effect.estimate.reason}"
+
+
+def _points(interval: Interval) -> str:
+    """`+2.1 [0.4, 3.8]` of 100; a dash when refused."""
+    if interval.value != interval.value:
+        return "-"
+    return f"{_point(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _point(value: float) -> str:
+    return "-" if value != value else f"{100 * value:+.1f}"
 
 
 def _bounds(interval: Interval) -> str:

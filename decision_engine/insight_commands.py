@@ -76,7 +76,7 @@ def replay(decision_ids: tuple[str, ...], folder: Path, sample: int, as_json: bo
 @PROJECT
 @JSON
 def evaluate(folder: Path, as_json: bool) -> None:
-    """Lift, its parts, what each action causes, and whether the experiment is sound.
+    """Lift, its parts, what each action causes, who stays, and whether the experiment is sound.
 
     Reads closed decisions and their rewards as the last build left them; changes nothing.
 

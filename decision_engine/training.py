@@ -157,7 +157,7 @@ def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[
     rows = warehouse.rows(
         "select event, weight, per, window_hours, sequence_credit, coalesce(spent_on, '')"
         f" from {workspace.engine('agent_outcomes')}"
-        " where agent = ?",
+        " where agent = ? and (weight <> 0 or event <> 'retained')",  # that is measured only
         [agent],
     )
     return sorted(list(row) for row in rows)

@@ -1,4 +1,4 @@
-"""What an action causes, on average and for whom, from decisions made at random.
+"""What an action causes, on average and for whom, from decisions of known chances.
 
 Symbols as in `evaluate`; c is the action compared with (index 0, no_action, by default). The
 score of a row, q_a - q_c + 1(a_i = a)(r - q_a)/p - 1(a_i = c)(r - q_c)/p, has the row's true
@@ -9,12 +9,19 @@ what goes together; these say what would change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
-from decision_engine.evaluate import MIN_EFFECTIVE, Estimate, Log, Scores, estimate_of
+from decision_engine.evaluate import (
+    MIN_EFFECTIVE,
+    Estimate,
+    Log,
+    Scores,
+    effective_sample_size,
+    estimate_of,
+)
 from decision_engine.types import Bools, Floats, Ints
 
 NO_EFFECT = -1
@@ -42,16 +49,20 @@ def effects(
     predictions: Floats,
     control: int = 0,
     min_effective: float = MIN_EFFECTIVE,
+    by_lot: Bools | None = None,
 ) -> tuple[Effect, ...]:
     """The effect of every action but `control`, highest certain effect first, refused ones last.
 
     `eligible` (n, k) are the actions that could have been taken, each with a chance above 0;
     `predictions` (n, k) from `cross_fit` are the regression adjustment (Robins, Rotnitzky and
-    Zhao 1994; zeros give the plain weighted difference in means).
+    Zhao 1994; zeros give the plain weighted difference in means). `by_lot` (n,) are the rows of
+    groups that choose evenly, all of them by default. Either kind of rows counts for an action
+    where it alone would be evidence enough.
     """
     k = predictions.shape[1]
+    lot = np.ones(len(log), dtype=np.bool_) if by_lot is None else by_lot
     found = [
-        _effect(log, eligible, predictions, a, control, min_effective)
+        _effect(log, eligible, predictions, a, control, min_effective, lot)
         for a in range(k)
         if a != control
     ]
@@ -59,7 +70,13 @@ def effects(
 
 
 def _effect(
-    log: Log, eligible: Bools, q: Floats, action: int, control: int, min_effective: float
+    log: Log,
+    eligible: Bools,
+    q: Floats,
+    action: int,
+    control: int,
+    min_effective: float,
+    by_lot: Bools,
 ) -> Effect:
     rows = np.flatnonzero(eligible[:, action] & eligible[:, control])
     if len(rows) < 2:
@@ -67,14 +84,46 @@ def _effect(
         reason = "there are no decisions in which it was possible"
         none = Estimate("effect", nan, nan, nan, nan, len(rows), 0.0, "refused", reason)
         return Effect(action, none, nan)
-    part = log.take(rows)
-    used = tuple((part.action == a) / part.propensity for a in (action, control))
-    score = _scores(part, q[rows], action, control)
-    scores = Scores(float(score.mean()), score - score.mean())
+    part, lot = log.take(rows), by_lot[rows]
+    weight = _weights(part, lot, action, control, min_effective)
+    used = tuple(weight * (part.action == a) / part.propensity for a in (action, control))
+    score = weight * _scores(part, q[rows], action, control)
+    inside = score - weight * np.where(lot, _mean(score, weight, lot), _mean(score, weight, ~lot))
+    scores = Scores(float(score.mean()), inside)
     estimate = estimate_of("effect", scores, part, used, min_effective)
+    if estimate.effective_n < min_effective:
+        reason = (
+            f"it, or what it is compared with, was chosen too rarely: {estimate.effective_n:.0f}"
+            f" effective decisions where {min_effective:.0f} are needed"
+        )
+        estimate = replace(estimate, reason=reason)
     level = 1 - 0.1 / (q.shape[1] - 1)  # one-sided 95% for all of them together
     certain = estimate_of("effect", scores, part, used, min_effective, level).low
     return Effect(action, estimate, certain)
+
+
+def _weights(log: Log, by_lot: Bools, action: int, control: int, least: float) -> Floats:
+    """Row weights of mean 1 that mix the two kinds of rows by what each knows of the difference.
+
+    Each kind alone estimates the same effect. Its share is as the effective size of its
+    difference, 1 / (1 / size of action + 1 / size of control), which no reward has a part in.
+    """
+    sizes = []
+    for rows in (by_lot, ~by_lot):
+        one, other = (
+            effective_sample_size((log.action == a)[rows] / log.propensity[rows])
+            for a in (action, control)
+        )
+        sizes.append(one * other / max(one + other, _NIL) if min(one, other) >= least else 0.0)
+    if not any(sizes):
+        sizes = [1.0, 0.0] if by_lot.any() else [0.0, 1.0]
+    share = np.where(by_lot, sizes[0] / max(by_lot.sum(), 1), sizes[1] / max((~by_lot).sum(), 1))
+    out: Floats = share / share.mean()
+    return out
+
+
+def _mean(score: Floats, weight: Floats, rows: Bools) -> float:
+    return float(score[rows].sum()) / max(float(weight[rows].sum()), _NIL)
 
 
 def _scores(log: Log, q: Floats, action: int, control: int) -> Floats:
@@ -108,26 +157,35 @@ class PersonalEffect:
 
 
 def personal_effect(
-    log: Log, x: Floats, eligible: Bools, predictions: Floats, action: int, control: int = 0
+    log: Log,
+    x: Floats,
+    eligible: Bools,
+    predictions: Floats,
+    action: int,
+    control: int = 0,
+    by_lot: Bools | None = None,
 ) -> PersonalEffect:
     """DR-learner with a linear last stage: the scores regressed on the context (Kennedy 2023).
 
     `predictions` must be cross-fitted; then the line is the best linear approximation of the
     effect, with an honest interval (sandwich covariance, customers as units), even where the
-    model of the rewards is wrong. Raises ValueError when rows are fewer than 10 a coefficient.
+    model of the rewards is wrong. `by_lot` as in `effects`. Raises ValueError when rows are fewer
+    than 10 a coefficient.
     """
     rows = np.flatnonzero(eligible[:, action] & eligible[:, control])
     d = x.shape[1] + 1
     if len(rows) < 10 * d:
         raise ValueError(f"{len(rows)} decisions are too few for {d} coefficients")
     part = log.take(rows)
+    lot = np.ones(len(rows), dtype=np.bool_) if by_lot is None else by_lot[rows]
+    weight = _weights(part, lot, action, control, MIN_EFFECTIVE)[:, None]
     centre, spread = x[rows].mean(axis=0), x[rows].std(axis=0)
     scale = np.where(spread > _NIL, spread, np.inf)
     z = _design(x[rows], centre, scale)
-    inverse = np.linalg.pinv(z.T @ z)
+    inverse = np.linalg.pinv(z.T @ (weight * z))
     score = _scores(part, predictions[rows], action, control)
-    theta = inverse @ (z.T @ score)
-    moved = z * (score - z @ theta)[:, None]
+    theta = inverse @ ((weight * z).T @ score)
+    moved = weight * z * (score - z @ theta)[:, None]
     if part.customer is not None:
         _, unit = np.unique(part.customer, return_inverse=True)
         moved = np.stack([np.bincount(unit, column) for column in moved.T], axis=1)

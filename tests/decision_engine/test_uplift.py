@@ -62,6 +62,36 @@ def test_effects_are_unbiased_and_covered_with_eligibility_and_a_model() -> None
     assert wrong < 0.05 + 4 * np.sqrt(0.95 * 0.05 / 200)
 
 
+def test_a_policy_of_known_chances_adds_evidence_and_no_bias() -> None:
+    """A fifth by lot, the others by a team that looks at loyalty."""
+    rng, together, alone, inside = np.random.default_rng(9), [], [], []
+    people = np.array([[0.1], [0.9]])
+    for _ in range(80):
+        u, lot = rng.random(2500), rng.random(2500) < 0.2
+        tour = 0.85 / (1 + np.exp(4 * (0.5 - u)))
+        team = np.stack([np.full(2500, 0.1), 0.025 + tour, 0.875 - tour], axis=1)
+        p = np.where(lot[:, None], 1 / 3, team)
+        action = (rng.random((2500, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(max=CALL)
+        row = np.arange(2500)
+        kept = (rng.random(2500) < retention(u)[row, action]).astype(float)
+        log, x, eligible = Log(action, kept, p[row, action]), u[:, None], np.ones_like(p, np.bool_)
+        q = cross_fit(log, x, 3, folds_of(log, rng)).predictions
+        found = {e.action: e.estimate for e in effects(log, eligible, q, 0, 100, lot)}
+        together.append(found[CALL])
+        by_lot = effects(log.take(lot), eligible[lot], q[lot], 0, 100)
+        alone.append(next(e.estimate for e in by_lot if e.action == CALL))
+        _, low, high = personal_effect(log, x, eligible, q, CALL, by_lot=lot).at(people)
+        inside.append((low <= 0.25 - 0.3 * people[:, 0]) & (high >= 0.25 - 0.3 * people[:, 0]))
+    values = np.array([e.value for e in together])
+    assert abs(values.mean() - 0.10) < 4 * values.std() / np.sqrt(80)
+    hits = [np.mean([e.low <= 0.10 <= e.high for e in together]), *np.mean(inside, axis=0)]
+    assert np.abs(np.array(hits) - 0.95).max() < 4 * np.sqrt(0.95 * 0.05 / 80)
+    narrower = [
+        e.standard_error / one.standard_error for e, one in zip(together, alone, strict=True)
+    ]
+    assert np.mean(narrower) < 0.75
+
+
 def test_correlation_picks_the_wrong_nudge_and_this_the_right_one() -> None:
     rng, n = np.random.default_rng(4), 6000
     # A team that tours the loyal and calls the ones about to leave.

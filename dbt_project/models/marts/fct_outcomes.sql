@@ -12,6 +12,7 @@ awaited as (
         decisions.customer_id,
         decisions.decided_at,
         windows.event,
+        {{ dbt.dateadd('minute', '30 * windows.window_hours', 'decisions.decided_at') }} as middle_at,
         {{ dbt.dateadd('hour', 'windows.window_hours', 'decisions.decided_at') }} as closes_at
     from {{ ref('fct_decisions') }} as decisions
     inner join windows on decisions.agent = windows.agent
@@ -54,10 +55,31 @@ followed as (
     where events.decision_id is null
 ),
 
+-- Who is active in the second half of the window was retained: after each decision that waits to
+-- see it, not after the latest only.
+retained as (
+    select
+        awaited.*,
+        awaited.decision_id as event_id,
+        min(events.occurred_at) as occurred_at,
+        cast(1 as double precision) as value,
+        false as is_machine,
+        1 as choice
+    from events
+    inner join awaited
+        on events.customer_id = awaited.customer_id
+        and events.occurred_at >= awaited.middle_at
+        and events.occurred_at < awaited.closes_at
+    where awaited.event = 'retained' and events.event in ('visit', 'order', 'feature_use')
+    group by 1, 2, 3, 4, 5, 6, 7
+),
+
 attributed as (
     select * from carried
     union all
     select * from followed where choice = 1
+    union all
+    select * from retained
 )
 
 select

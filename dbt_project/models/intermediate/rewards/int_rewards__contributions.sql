@@ -115,7 +115,8 @@ credits as (
         on later.agent = earlier.agent
         and later.customer_id = earlier.customer_id
         and later.step > earlier.step
-    where own.sequence_credit > 0
+    -- That somebody was retained counts for the earlier steps already.
+    where own.sequence_credit > 0 and own.event <> 'retained'
 )
 
 -- What a message costs is known at once: it waits for nothing.
