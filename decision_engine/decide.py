@@ -20,7 +20,7 @@ from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of,
 from decision_engine.propensity import (
     beta_parameters,
     first_eligible,
-    least_floor,
+    floor_mass,
     propensities,
     require_eligible,
     require_posterior,
@@ -74,17 +74,16 @@ def choose(
     if family == "samples":
         p = propensities(mean, sd, eligible, floor, family, preference, share)
         return _race(keys, p, action_hashes)
+    step = max(1, _DRAWS // len(action_hashes))
+    if len(keys) > step:
+        rows = [slice(i, i + step) for i in range(0, len(keys), step)]
+        law = (floor, family, action_hashes)
+        return np.concatenate([choose(keys[r], mean[r], sd[r], eligible[r], *law) for r in rows])
     require_posterior(mean, sd, eligible)
-    out, floor_draw = np.empty(len(keys), dtype=np.int64), np.empty(len(keys))
-    numbers = np.concatenate([action_hashes, _FLOOR])
-    step = max(1, _DRAWS // len(numbers))
-    for start in range(0, len(keys), step):
-        rows = slice(start, start + step)
-        u = uniforms(keys[rows], numbers)
-        draws = _draw(mean[rows], sd[rows], u[:, :-1], family)
-        out[rows] = np.where(eligible[rows], draws, _NEVER).argmax(axis=1)
-        floor_draw[rows] = u[:, -1]
-    even = (floor_draw < least_floor(count, floor) * count).nonzero()[0]
+    u = uniforms(keys, np.concatenate([action_hashes, _FLOOR]))
+    draws = _draw(mean, sd, u[:, :-1], family)
+    out: Ints = np.where(eligible, draws, _NEVER).argmax(axis=1)
+    even = (u[:, -1] < floor_mass(count, floor)).nonzero()[0]
     if len(even):
         out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
     return out

@@ -30,6 +30,7 @@ _GAMMA = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
 _MIX_1 = np.array(0xBF58476D1CE4E5B9, dtype=np.uint64)
 _MIX_2 = np.array(0x94D049BB133111EB, dtype=np.uint64)
 _12, _27, _30, _31 = (np.array(bits, dtype=np.uint64) for bits in (12, 27, 30, 31))
+_64_BITS, _FEW = 2**64 - 1, 4
 _ONE, _ALMOST_ONE = np.array(1.0).view(np.uint64), np.array(1 - 2.0**-53)
 
 
@@ -115,7 +116,8 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     own key and its own stream only.
     """
     numbers = _stream(stream) if isinstance(stream, str) else stream
-    mixed = _mix((_mix(keys + _GAMMA))[:, None] ^ numbers[None, :])
+    own = _mix(keys + _GAMMA) if len(keys) > _FEW else _mixed_few(keys)
+    mixed = _mix(own[:, None] ^ numbers)
     # 52 bits as the fraction of a number from 1 to 2, less 1, and half a bit: the largest value is
     # below 1 and the smallest above 0, exactly.
     mixed >>= _12
@@ -147,9 +149,23 @@ def _leading(digests: bytes) -> Keys:
 
 
 def _mix(z: Keys) -> Keys:
-    z = z ^ (z >> _30)
-    z *= _MIX_1
-    z ^= z >> _27
-    z *= _MIX_2
-    z ^= z >> _31
-    return z
+    """The mixed numbers, in the memory of `z`."""
+    shifted = z >> _30
+    np.bitwise_xor(z, shifted, out=z)
+    np.multiply(z, _MIX_1, out=z)
+    np.right_shift(z, _27, out=shifted)
+    np.bitwise_xor(z, shifted, out=z)
+    np.multiply(z, _MIX_2, out=z)
+    np.right_shift(z, _31, out=shifted)
+    return np.bitwise_xor(z, shifted, out=z)
+
+
+def _mixed_few(keys: Keys) -> Keys:
+    """`_mix(keys + _GAMMA)` by Python's integers, whose steps cost less than those of an array."""
+    out = []
+    for key in keys.tolist():
+        z = key + 0x9E3779B97F4A7C15 & _64_BITS
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & _64_BITS
+        out.append(z ^ z >> 31)
+    return np.array(out, dtype=np.uint64)

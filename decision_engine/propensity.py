@@ -21,7 +21,7 @@ from decision_engine.types import Bools, Family, Floats, Ints
 MAX_FLOOR_MASS = 0.2
 """At most this share of a row's probability is given to the floor."""
 
-_ZERO, _INFINITY = np.array(0.0), np.array(np.inf)
+_MOST, _ZERO, _INFINITY = map(np.array, (MAX_FLOOR_MASS, 0.0, np.inf))
 _PRUNE_Z = 4.0
 _CELLS = 32_768  # numbers per temporary array: a few of them fit in the second-level cache
 _ROWS = 65_536
@@ -68,13 +68,14 @@ def mix_floor(q: Floats, eligible: Bools, floor: float) -> Floats:
 
 def floor_of_rows(eligible: Bools, floor: float) -> Floats:
     """The least probability (n,) of an eligible action: min(floor, 0.2 / eligible actions)."""
-    return least_floor(eligible.sum(axis=1), floor)
-
-
-def least_floor(count: Ints, floor: float) -> Floats:
-    """The same, by the number of eligible actions (n,)."""
-    least: Floats = np.minimum(floor, MAX_FLOOR_MASS / count)
+    least: Floats = np.minimum(floor, MAX_FLOOR_MASS / eligible.sum(axis=1))
     return least
+
+
+def floor_mass(count: Ints, floor: float) -> Floats:
+    """How much of a row's probability the floor gives to its eligible actions (n,) together."""
+    mass: Floats = np.minimum(count * floor, _MOST)
+    return mass
 
 
 def first_eligible(eligible: Bools, preference: Sequence[int]) -> Ints:
@@ -87,7 +88,7 @@ def first_eligible(eligible: Bools, preference: Sequence[int]) -> Ints:
 
 def require_eligible(eligible: Bools) -> Ints:
     """The number of eligible actions (n,); ValueError when some row has none."""
-    count: Ints = eligible.sum(axis=1)
+    count: Ints = np.add.reduce(eligible, axis=1, dtype=np.int64)
     if np.count_nonzero(count) < len(count):
         raise ValueError("`eligible` has a row without any eligible action")
     return count

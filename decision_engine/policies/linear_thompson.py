@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from decision_engine.basis import normal_equations, prior_precision, usual
-from decision_engine.state import PolicyState, Theta
+from decision_engine.state import PolicyState
 from decision_engine.types import Family, Floats
 
 FAMILY: Family = "gaussian"
@@ -25,11 +25,12 @@ WIDTH = 0.7
 """Draws a little narrower than the posterior earn more (posterior reshaping, Chapelle and Li 2011).
 0.7 does on a public e-mail test and in simulated campaigns; 0.5 does no better, less reliably."""
 
-_TILE, _SMALL_TILE, _MANY = 8, 2, 128
-"""Rows of a tile; of more than `_MANY` actions the smaller, or a single row would pay too much."""
-_ROWS = 17 * _TILE
-"""Rows of a block: its products stay in the second-level cache, and an odd number of cache lines
-keeps them from falling on the same few."""
+_TILES = ((32, 8), (128, 6))
+"""Rows of a tile, by the most actions it is for: a single row pays for the tile it is in."""
+_SMALL_TILE = 2
+_ROWS = 136
+"""Rows of a block, about: its products stay in the second-level cache, and an odd number of cache
+lines keeps them from falling on the same few."""
 _LINE = 8  # numbers of a cache line
 
 
@@ -44,20 +45,15 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
     if d != len(state.features):
         raise ValueError(f"`x` has {d} features, the policy state has {len(state.features)}")
     k, weights = len(actions), _weights(state, actions)
-    tile = _SMALL_TILE if k > _MANY else _TILE
-    tiles, step = -(-n // tile), _ROWS // tile
-    means, variances = np.empty((tiles, tile, k)), np.empty((tiles, tile, k))
-    room = np.empty(len(weights.spread) * tile * min(step, tiles) + _LINE)
-    if n > tile:  # what begins with a cache line is read quicker
-        room = room[-room.ctypes.data // 8 % _LINE :]
-    for start in range(0, tiles, step):
-        part = slice(start, start + step)
-        z = _columns(x[start * tile : part.stop * tile], state.theta, tile)
-        np.matmul(_tiles(z[: d + 1], tile), weights.mean, out=means[part])
-        np.matmul(_tiles(_pairs(z, d + 1, room), tile), weights.spread, out=variances[part])
-    # Without the padding of the last tile.
-    mean: Floats = means.reshape(-1, k)[:n]
-    variance: Floats = variances.reshape(-1, k)[:n]
+    tile = weights.tile
+    block = _ROWS // tile * tile
+    if n > block:
+        blocks = [posterior(state, actions, x[i : i + block]) for i in range(0, n, block)]
+        means, sds = zip(*blocks, strict=True)
+        return np.concatenate(means), np.concatenate(sds)
+    z = _columns(x, weights, tile)
+    mean = np.matmul(_tiles(z[: d + 1], tile), weights.mean).reshape(-1, k)[:n]
+    variance = np.matmul(_tiles(_pairs(z, d + 1), tile), weights.spread).reshape(-1, k)[:n]
     # What is below its least possible value is so by rounding.
     np.maximum(variance, weights.least, out=variance)
     sd = np.sqrt(variance, out=variance)
@@ -82,11 +78,15 @@ def in_rewards(state: PolicyState, mean: Floats) -> Floats:
 class _Weights:
     """All actions' posteriors, ready to be multiplied; P pairs of features, as `_pairs` has them.
 
-    `mean` (D, k): columns of common + A^-1 b. `spread` (P, k): v^2 z' A^-1 z as weights of the
-    products of two features. `least` (k,): z' A^-1 z is at least |z|^2 / the largest eigenvalue of
-    A, and so at least 1 / its trace.
+    `tile` the rows of one product. `centre`, `scale` (d, 1) of the raw features. `mean` (D, k):
+    columns of common + A^-1 b. `spread` (P, k): v^2 z' A^-1 z as weights of the products of two
+    features. `least` (k,): z' A^-1 z is at least |z|^2 / the largest eigenvalue of A, and so at
+    least 1 / its trace.
     """
 
+    tile: int
+    centre: Floats
+    scale: Floats
     mean: Floats
     spread: Floats
     least: Floats
@@ -106,38 +106,46 @@ def _weights(state: PolicyState, actions: tuple[str, ...]) -> _Weights:
     times = np.where((apart == 0) | (2 * apart == size), 1.0, 2.0)
     square = (WIDTH * theta.noise) ** 2
     spread = inverse[:, first, (first + apart) % size] * (square * times)
-    least = square / np.trace(a, axis1=1, axis2=2)
-    return _Weights(np.ascontiguousarray(mean[:, :, 0].T), np.ascontiguousarray(spread.T), least)
+    return _Weights(
+        next((tile for most, tile in _TILES if len(actions) <= most), _SMALL_TILE),
+        theta.feature_mean[:, None],
+        theta.feature_scale[:, None],
+        np.ascontiguousarray(mean[:, :, 0].T),
+        np.ascontiguousarray(spread.T),
+        square / np.trace(a, axis1=1, axis2=2),
+    )
 
 
-def _columns(x: Floats, theta: Theta, tile: int) -> Floats:
+def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     """Standardised features led by a 1, (D, rows), then the first D // 2 of them once more.
 
-    Rows are padded with zeros to whole tiles. Raises ValueError when x is not finite.
+    Rows are padded with zeros to whole tiles, at least one. Raises ValueError when x is not finite.
     """
     n, d = x.shape
     if np.count_nonzero(np.isfinite(x)) < x.size:
         raise ValueError("`x` must be finite")
-    z = np.zeros((d + 1 + (d + 1) // 2, -(-n // tile) * tile))
+    z = np.zeros((d + 1 + (d + 1) // 2, -(-max(n, 1) // tile) * tile))
     z[0, :n] = 1.0
     inside = z[1 : d + 1, :n]
-    np.subtract(x.T, theta.feature_mean[:, None], out=inside)
-    inside /= theta.feature_scale[:, None]
+    np.subtract(x.T, weights.centre, out=inside)
+    inside /= weights.scale
     z[d + 1 :] = z[: (d + 1) // 2]
     return z
 
 
-def _pairs(z: Floats, size: int, room: Floats) -> Floats:
+def _pairs(z: Floats, size: int) -> Floats:
     """The products (P, rows) of each of `size` features with those 0, 1, ... size // 2 further on.
 
     The features stand in a circle, so that every two meet, and those of one distance apart are one
-    run of memory times another: quick for many rows as for a few. `room` holds the result.
+    run of memory times another: quick for many rows as for a few.
     """
-    apart, rows = size // 2 + 1, z.shape[1]
-    found = room[: apart * size * rows].reshape(apart, size * rows)
+    apart, run = size // 2 + 1, size * z.shape[1]
+    found = np.empty(apart * run + _LINE)
+    if z.shape[1] > _LINE:  # what begins with a cache line is read quicker
+        found = found[-found.ctypes.data // 8 % _LINE :]
+    found = found[: apart * run].reshape(apart, run)
     further = np.ndarray(found.shape, buffer=z, strides=(z.strides[0], z.itemsize))
-    np.multiply(further[0], further, out=found)
-    return found.reshape(-1, rows)
+    return np.multiply(further[0], further, out=found).reshape(-1, z.shape[1])
 
 
 def _tiles(columns: Floats, tile: int) -> Floats:
