@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,27 +159,7 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
     p_action and propensity are NaN where they cost time (not for `samples`): the record suffices
     to compute them later (`replay`).
     """
-    n, k = len(rows.keys), len(plan.catalog)
-    action, p_action = np.empty(n, dtype=np.int64), np.full(n, np.nan)
-    mean, sd = np.empty((n, k)), np.empty((n, k))
-    share = np.full((n, k if plan.has_samples else 0), np.nan)
-    kinds = np.empty(n, dtype=object)
-    eligible = rows.reasons == _ELIGIBLE
-    for group in sorted(set(rows.group)):
-        policy = plan.policies[group]
-        at = _where(rows.group == group)
-        m, s = _posterior(plan, policy, rows.x[at])
-        law = (m, s, eligible[at], floor_of(policy), POLICIES[kind_of(policy)].FAMILY)
-        preference = preference_of(policy, plan.catalog.keys)
-        won = _shares(plan, policy, rows.x[at], eligible[at])
-        if won is not None:
-            share[at] = won
-        action[at] = choose(rows.keys[at], *law, plan.action_hashes, preference, won)
-        if with_propensity or won is not None:
-            p = propensities(*law, preference, won)
-            p_action[at] = p[np.arange(len(p)), action[at]]
-        mean[at], sd[at] = (m, s) if m.shape[1] else (np.nan, np.nan)
-        kinds[at] = kind_of(policy)
+    drawn = _drawn_by_group(plan, rows, rows.reasons == _ELIGIBLE, with_propensity)
     return Decisions(
         agent=plan.agent,
         keys=rows.keys,
@@ -187,24 +167,76 @@ def decide(plan: AgentPlan, rows: Candidates, *, with_propensity: bool = True) -
         decision_ids=rows.decision_ids,
         customer_ids=rows.customer_ids,
         group=rows.group,
-        policy=kinds,
-        action=action,
+        policy=drawn.policy,
+        action=drawn.action,
         p_agent=rows.p_agent,
-        p_action=p_action,
-        propensity=rows.p_agent * p_action,
-        mean=mean,
-        sd=sd,
-        share=share,
+        p_action=drawn.p_action,
+        propensity=rows.p_agent * drawn.p_action,
+        mean=drawn.mean,
+        sd=drawn.sd,
+        share=drawn.share,
         reasons=rows.reasons,
         x=rows.x,
-        send_at=rows.times.of(action),
+        send_at=rows.times.of(drawn.action),
         facts=rows.facts,
     )
 
 
-def _where(wanted: Bools) -> Any:
-    """The rows that are wanted, as an index; all of them without a copy."""
-    return slice(None) if np.count_nonzero(wanted) == len(wanted) else wanted.nonzero()[0]
+class _Drawn(NamedTuple):
+    """What was drawn for m rows, and by what: columns of `Decisions`."""
+
+    policy: NDArray[Any]
+    action: Ints
+    p_action: Floats
+    mean: Floats
+    sd: Floats
+    share: Floats
+
+
+def _drawn_by_group(
+    plan: AgentPlan, rows: Candidates, eligible: Bools, with_propensity: bool
+) -> _Drawn:
+    """Each group's rows by its policy, in the order of the rows."""
+    groups = sorted(set(rows.group.tolist()))
+    if len(groups) == 1:
+        return _drawn(plan, groups[0], rows.keys, rows.x, eligible, with_propensity)
+    n, k = eligible.shape
+    out = _Drawn(
+        np.empty(n, dtype=object),
+        np.empty(n, dtype=np.int64),
+        np.empty(n),
+        np.empty((n, k)),
+        np.empty((n, k)),
+        np.empty((n, k if plan.has_samples else 0)),
+    )
+    for group in groups:
+        at = (rows.group == group).nonzero()[0]
+        part = _drawn(plan, group, rows.keys[at], rows.x[at], eligible[at], with_propensity)
+        for column, of_group in zip(out, part, strict=True):
+            column[at] = of_group
+    return out
+
+
+def _drawn(
+    plan: AgentPlan, group: str, keys: Keys, x: Floats, eligible: Bools, with_propensity: bool
+) -> _Drawn:
+    """All rows by the policy of one group."""
+    policy, (n, k) = plan.policies[group], eligible.shape
+    kind, (mean, sd) = kind_of(policy), _posterior(plan, policy, x)
+    law = (mean, sd, eligible, floor_of(policy), POLICIES[kind].FAMILY)
+    preference = preference_of(policy, plan.catalog.keys)
+    share = _shares(plan, policy, x, eligible)
+    action = choose(keys, *law, plan.action_hashes, preference, share)
+    p_action, policies = np.empty(n), np.empty(n, dtype=object)
+    policies.fill(kind)
+    p_action.fill(np.nan)
+    if with_propensity or share is not None:
+        p_action = propensities(*law, preference, share)[np.arange(n), action]
+    if not mean.shape[1]:
+        mean = sd = np.full((n, k), np.nan)
+    if share is None:
+        share = np.full((n, k if plan.has_samples else 0), np.nan)
+    return _Drawn(policies, action, p_action, mean, sd, share)
 
 
 def values(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats:

@@ -89,7 +89,7 @@ def value(node: exp.Expr) -> Value:
     if isinstance(node, exp.Coalesce):
         return _coalesced([value(part) for part in operands_of(node)])
     if type(node) in _LETTERS:
-        return _each_letter(_LETTERS[type(node)], value(operands_of(node)[0]))
+        return _each_letter(type(node), value(operands_of(node)[0]))
     true, false = truth(node, True), truth(node, False)
 
     def evaluate(columns: Columns) -> Column:
@@ -290,14 +290,17 @@ def _upper_letter(letter: str) -> str:
     return next((c for c in candidates if len(c) == 1), letter)
 
 
-_LETTERS: Mapping[type[exp.Expr], Callable[[str], str]] = {
-    exp.Lower: _lower_letter,
-    exp.Upper: _upper_letter,
+_LETTERS: Mapping[type[exp.Expr], tuple[Callable[[str], str], Callable[[str], str]]] = {
+    exp.Lower: (str.lower, _lower_letter),
+    exp.Upper: (str.upper, _upper_letter),
 }
+"""Of a whole ASCII text, and of a letter."""
 
 
-def _each_letter(function: Callable[[str], str], part: Value) -> Value:
+def _each_letter(kind: type[exp.Expr], part: Value) -> Value:
+    of_ascii, of_letter = _LETTERS[kind]
+
     def convert(values: Array) -> list[str]:
-        return ["".join(map(function, text)) for text in values]
+        return [of_ascii(v) if v.isascii() else "".join(map(of_letter, v)) for v in values.tolist()]
 
     return lambda columns: _strict(object, convert, part(columns))
