@@ -116,8 +116,7 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     own key and its own stream only.
     """
     numbers = _stream(stream) if isinstance(stream, str) else stream
-    own = _mix(keys + _GAMMA) if len(keys) > _FEW else _mixed_few(keys)
-    mixed = _mix(own[:, None] ^ numbers)
+    mixed = _mix(_mix(keys + _GAMMA)[:, None] ^ numbers)
     # 52 bits as the fraction of a number from 1 to 2, less 1, and half a bit: the largest value is
     # below 1 and the smallest above 0, exactly.
     mixed >>= _12
@@ -149,7 +148,10 @@ def _leading(digests: bytes) -> Keys:
 
 
 def _mix(z: Keys) -> Keys:
-    """The mixed numbers, in the memory of `z`."""
+    """The mixed numbers; in the memory of `z`, if they are many."""
+    if z.size <= _FEW:  # Python's integers are quicker than so many steps of an array
+        few = [_mixed(number) for number in z.ravel().tolist()]
+        return np.array(few, dtype=np.uint64).reshape(z.shape)
     shifted = z >> _30
     np.bitwise_xor(z, shifted, out=z)
     np.multiply(z, _MIX_1, out=z)
@@ -157,15 +159,11 @@ def _mix(z: Keys) -> Keys:
     np.bitwise_xor(z, shifted, out=z)
     np.multiply(z, _MIX_2, out=z)
     np.right_shift(z, _31, out=shifted)
-    return np.bitwise_xor(z, shifted, out=z)
+    np.bitwise_xor(z, shifted, out=z)
+    return z
 
 
-def _mixed_few(keys: Keys) -> Keys:
-    """`_mix(keys + _GAMMA)` by Python's integers, whose steps cost less than those of an array."""
-    out = []
-    for key in keys.tolist():
-        z = key + 0x9E3779B97F4A7C15 & _64_BITS
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
-        z = (z ^ z >> 27) * 0x94D049BB133111EB & _64_BITS
-        out.append(z ^ z >> 31)
-    return np.array(out, dtype=np.uint64)
+def _mixed(z: int) -> int:
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _64_BITS
+    return z ^ z >> 31

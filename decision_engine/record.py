@@ -100,7 +100,7 @@ def facts_json(decisions: Decisions) -> list[str]:
     names, columns = tuple(decisions.facts), tuple(decisions.facts.values())
     lists = [values.tolist() for values, _ in columns]
     known = np.concatenate([valid for _, valid in columns]).reshape(len(columns), len(decisions))
-    for column, row in np.argwhere(~known).tolist():
+    for column, row in zip(*(~known).nonzero(), strict=True):
         lists[column][row] = None
     rows = zip(*lists, strict=True)
     return [_encode(dict(zip(names, row, strict=True))).decode() for row in rows]

@@ -145,7 +145,8 @@ def _pairs(z: Floats, size: int) -> Floats:
         found = found[-found.ctypes.data // 8 % _LINE :]
     found = found[: apart * run].reshape(apart, run)
     further = np.ndarray(found.shape, buffer=z, strides=(z.strides[0], z.itemsize))
-    return np.multiply(further[0], further, out=found).reshape(-1, z.shape[1])
+    np.multiply(further[0], further, out=found)
+    return found.reshape(-1, z.shape[1])
 
 
 def _tiles(columns: Floats, tile: int) -> Floats:
