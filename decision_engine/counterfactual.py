@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from decision_engine.across_agents import candidates_of, possible
 from decision_engine.agent_in_epoch import AgentInEpoch
-from decision_engine.batch import candidates_of, possible
 from decision_engine.config import ContextFeature, Project
 from decision_engine.decide import decide
 from decision_engine.errors import MissingColumnError

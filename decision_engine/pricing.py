@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from connectors.base import Warehouse
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, at_prices
 from decision_engine.arrow import contexts_of
 from decision_engine.budgets import Prices, clearing, uses
 from decision_engine.epochs import FEATURES
 from decision_engine.limits_left import left
-from decision_engine.types import Contexts, Decisions, Epoch
+from decision_engine.types import Contexts, Epoch
 from decision_engine.workspace import Workspace
 
 SAMPLE = 5_000
 """Customers that stand for all: the first by id, which is a hash."""
-
-Decide = Callable[..., Iterable[tuple[AgentInEpoch, Decisions]]]
 
 
 def prices_of(
@@ -28,18 +27,17 @@ def prices_of(
     agents: list[AgentInEpoch],
     epoch: Epoch,
     columns: Iterable[str],
-    decide: Decide,
 ) -> Prices:
     """The lowest prices at which this epoch's decisions fit what is left of the limits.
 
-    `decide` is `batch.decide_batch`, and `columns` what it reads: demand is what would really be
-    decided for the sample, scaled up.
+    `columns` are those that deciding reads: demand is what would really be decided for the sample,
+    scaled up.
     """
     if not workspace.project.limits or not agents:
         return {}
     contexts, scale = sample(workspace, warehouse, columns)
     there_is = left(workspace, warehouse, epoch.as_of)
-    return cleared(workspace, agents, epoch, contexts, scale, there_is, decide)
+    return cleared(workspace, agents, epoch, contexts, scale, there_is)
 
 
 def cleared(
@@ -49,7 +47,6 @@ def cleared(
     contexts: Contexts,
     scale: float,
     there_is: Prices,
-    decide: Decide,
 ) -> Prices:
     """The prices at which what is decided for a sample, scaled up, fits what there is."""
     project = workspace.project
@@ -59,7 +56,7 @@ def cleared(
     def demand(prices: Prices) -> Prices:
         used = dict.fromkeys((limit.limit for limit in project.limits), 0.0)
         priced = at_prices(workspace, agents, prices)
-        for agent, made in decide(contexts, priced, epoch, project, with_propensity=False):
+        for agent, made in decide_batch(contexts, priced, epoch, project, with_propensity=False):
             for limit in project.limits:
                 each = uses(limit, agent.plan.catalog, project.incentives)
                 used[limit.limit] += scale * float(each[made.action].sum())

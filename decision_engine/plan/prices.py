@@ -9,7 +9,6 @@ import numpy as np
 
 from connectors.base import Warehouse
 from decision_engine.agent_in_epoch import at_prices
-from decision_engine.batch import decide_batch
 from decision_engine.budgets import Prices, uses
 from decision_engine.config import Limit
 from decision_engine.limits_left import left
@@ -45,7 +44,7 @@ def priced(
             limit.limit: max(0.0, real[limit.limit] - scale * _gone(past, limit, each, at))
             for limit, each in zip(project.limits, use, strict=True)
         }
-        prices = cleared(side.workspace, side.agents, epoch, today, scale, there_is, decide_batch)
+        prices = cleared(side.workspace, side.agents, epoch, today, scale, there_is)
         found.append(replace(side, agents=at_prices(side.workspace, side.agents, prices)))
         if day + 1 < len(epochs):
             past.append(made(found[-1], places, today, epoch))

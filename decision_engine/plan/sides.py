@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.base import Warehouse
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch
-from decision_engine.batch import decide_batch
 from decision_engine.epochs import daily_agents, read_state
 from decision_engine.features import ALL_TRUSTED, Distrusted
 from decision_engine.overrides import NO_OVERRIDES, Overrides

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_check import EVENT_COLUMNS
 from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch, plan_of
-from decision_engine.batch import decide_batch
 from decision_engine.budgets import NO_PRICES, Prices
 from decision_engine.config import needs_approval
 from decision_engine.epochs import EVENTS

@@ -26,8 +26,8 @@ import numpy as np
 import yaml
 
 from decision_engine import config
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch
-from decision_engine.batch import decide_batch
 from decision_engine.catalog import catalog_of
 from decision_engine.config import AgentAction, ContextFeature, Creative, Incentive
 from decision_engine.decide import AgentPlan, choose

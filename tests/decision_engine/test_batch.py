@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decision_engine import epochs
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch
 from decision_engine.arrow import contexts_of
-from decision_engine.batch import decide_all, decide_batch, decided, needed
+from decision_engine.batch import decide_all, decided, needed
 from decision_engine.config import Trigger
 from decision_engine.features import feature_names
 from decision_engine.learn import learn

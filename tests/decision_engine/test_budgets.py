@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decision_engine import epochs
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, at_prices, in_epoch
-from decision_engine.batch import decide_all, decide_batch, needed
+from decision_engine.batch import decide_all, needed
 from decision_engine.budgets import Prices, clearing, costs, lots, use, uses, worth_it
 from decision_engine.config import Incentive, Limit, needs_approval
 from decision_engine.limits_left import Till, left
@@ -132,7 +133,7 @@ def test_a_batch_decides_no_more_than_there_is(shop: Shop) -> None:
     assert pushes(shop, shop.agents) > 15
     with shop.workspace.warehouse() as warehouse:
         columns = needed(shop.project, shop.agents)
-        prices = prices_of(shop.workspace, warehouse, shop.agents, EPOCH, columns, decide_batch)
+        prices = prices_of(shop.workspace, warehouse, shop.agents, EPOCH, columns)
     assert prices["pushes"] > 0
     agents = at_prices(shop.workspace, shop.agents, prices)
     assert 0 < pushes(shop, agents) <= 15

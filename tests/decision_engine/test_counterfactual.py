@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, plan_of
-from decision_engine.batch import decide_all, decide_batch
+from decision_engine.batch import decide_all
 from decision_engine.cli import main
 from decision_engine.counterfactual import counterfactuals
 from decision_engine.explain.case import Case

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decision_engine import epochs
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch
-from decision_engine.batch import decide_all, decide_batch
+from decision_engine.batch import decide_all
 from decision_engine.cli import main
 from decision_engine.config import SmallList
 from decision_engine.decrees import with_lists

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch, plan_of
-from decision_engine.batch import decide_batch
 from decision_engine.explain.case import Case
 from decision_engine.explain.reasons import because
 from decision_engine.ramp import FULL, ramped, reaches
