@@ -147,7 +147,8 @@ class Agent(Frozen, frozen=True):
     Messages are only for those of the audience for whom `eligible_if` holds. With
     `approval: each` a message is held until a person approves its decision. So is every message
     of an agent whose decisions have a `significant_effect` on people, legal or alike: credit,
-    insurance, work, housing, health, an individual price (GDPR, article 22).
+    insurance, work, housing, health, an individual price (GDPR, article 22). `owner` is who
+    answers for the file, by the name that `--by` has; anybody else may approve.
     `time_to_live` counts from the moment a message is meant to leave; later it is skipped.
     An agent with `triggers` decides when one of them fires or when it is asked, not daily.
     `sequence_credit` is the share of what a decision earns that the agent's decision before it,
@@ -167,6 +168,7 @@ class Agent(Frozen, frozen=True):
     lists: tuple[SmallList, ...] = ()
     approval: Literal["none", "each"] = "none"
     significant_effect: bool = False
+    owner: Annotated[str, Meta(min_length=1)] | None = None
     time_to_live: Duration = "6h"
     triggers: tuple[Trigger, ...] = ()
     sequence_credit: Share = 0.0

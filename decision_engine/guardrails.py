@@ -18,7 +18,7 @@ from decision_engine.config import Agent, Cap, Project, needs_approval
 from decision_engine.decrees import excluded, frozen, paused
 from decision_engine.errors import MissingColumnError
 from decision_engine.legal_windows import regulated
-from decision_engine.overrides import NO_OVERRIDES, Overrides
+from decision_engine.overrides import NO_OVERRIDES, Overrides, is_approved
 from decision_engine.rules import parsed
 from decision_engine.scene import Guardrail, Ruling, Scene, number
 from decision_engine.send_times import send_times, utc
@@ -257,7 +257,8 @@ def at_send(
     last_word = overrides.decisions.get(intent["decision_id"])
     if last_word is not None and last_word.kind == "stop":
         return OVERRIDDEN
-    if needs_approval(agent) and (last_word is None or last_word.kind != "approve"):
+    owner = None if agent is None else agent.owner
+    if needs_approval(agent) and not is_approved(last_word, intent, owner):
         return NOT_APPROVED
     catalog, epoch = _only(message_of(intent)), Epoch("", "", now, "", "", kill_switch)
     mine = overrides.of(intent["agent"])

@@ -11,6 +11,7 @@ from connectors.base import Warehouse
 from decision_engine.config import needs_approval
 from decision_engine.errors import StepError
 from decision_engine.opt_outs import OptOut, token_of
+from decision_engine.overrides import Override, is_approved
 from decision_engine.workspace import Workspace
 
 MESSAGES = "messages"
@@ -51,13 +52,17 @@ def intents(
 def approved(
     workspace: Workspace, warehouse: Warehouse, as_of: datetime
 ) -> Iterator[dict[str, Any]]:
-    """The send intents of decisions that a person has approved, unless they have expired."""
-    last_words = workspace.overrides().decisions.items()
-    ids = [key for key, override in last_words if override.kind == "approve"]
+    """The send intents of decisions that a person has approved, unless they have expired.
+
+    Nor if they say something else by now.
+    """
+    last_words = workspace.overrides().decisions
+    ids = [key for key, override in last_words.items() if override.kind == "approve"]
     if ids:
         where = warehouse.among("d.decision_id")
         for row in _decided(workspace, warehouse, where, ids, as_of):
-            yield _sendable(workspace, row)
+            if _is_approved(workspace, row, last_words[row["decision_id"]]):
+                yield _sendable(workspace, row)
 
 
 def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[dict[str, Any]]:
@@ -67,8 +72,28 @@ def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[di
     if not names:
         return []
     rows = _decided(workspace, warehouse, warehouse.among("d.agent"), names, as_of)
-    waiting = [row for row in rows if row["decision_id"] not in last_words]
+    waiting = [
+        {**row, "subject": _sendable(workspace, row)["fields"]["subject"]}
+        for row in rows
+        if (word := last_words.get(row["decision_id"])) is None
+        or (word.kind == "approve" and not _is_approved(workspace, row, word))
+    ]
     return sorted(waiting, key=lambda row: (row["expires_at"], row["decision_id"]))
+
+
+def message_of(
+    workspace: Workspace, warehouse: Warehouse, decision_id: str
+) -> dict[str, Any] | None:
+    """The send intent of one decision, expired or not; None when it has nothing for us to send."""
+    found = _decided(workspace, warehouse, "d.decision_id = ?", decision_id, datetime.min)
+    return next((_sendable(workspace, row) for row in found), None)
+
+
+def _is_approved(workspace: Workspace, row: dict[str, Any], word: Override) -> bool:
+    agent = workspace.agents.get(row["agent"])
+    if agent is None or not needs_approval(agent):
+        return True
+    return is_approved(word, _sendable(workspace, row), agent.owner)
 
 
 def _decided(

@@ -19,7 +19,7 @@ from decision_engine.command import (
     open_workspace,
     reported_errors,
 )
-from decision_engine.overrides import Kind
+from decision_engine.overrides import Kind, Override
 from decision_engine.terminal import new_table
 
 BY = click.option(
@@ -54,16 +54,19 @@ def give(folder: Path, as_json: bool, kind: Kind, by: str, why: str, **target: A
     from decision_engine import overriding
 
     with reported_errors():
-        made = overriding.give(open_workspace(folder), kind, by, why, **target)
-        result = {"override_id": made.override_id, "kind": kind}
-        emit(
-            result,
-            as_json,
-            lambda r: (
-                f"{kind} {r['override_id']} is in force. To end it:"
-                f" nextmove override release {r['override_id']} --why ..."
-            ),
-        )
+        _logged(overriding.give(open_workspace(folder), kind, by, why, **target), as_json)
+
+
+def _logged(made: Override, as_json: bool) -> None:
+    result = {"override_id": made.override_id, "kind": made.kind}
+    emit(
+        result,
+        as_json,
+        lambda r: (
+            f"{r['kind']} {r['override_id']} is in force. To end it:"
+            f" nextmove override release {r['override_id']} --why ..."
+        ),
+    )
 
 
 @override.command()
@@ -151,18 +154,6 @@ def pin(
     give(folder, as_json, "pin", by, why, agent=agent, action=action, rule=rule, until=until)
 
 
-def _give_about(
-    decision_id: str, folder: Path, as_json: bool, kind: Kind, by: str, why: str
-) -> None:
-    """An override of one decision, found by its id or the beginning of it."""
-    from decision_engine.overriding import decision_of
-
-    with reported_errors():
-        decision = decision_of(open_workspace(folder), decision_id)
-    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
-    give(folder, as_json, kind, by, why, **target)
-
-
 @override.command()
 @click.argument("decision_id")
 @shared
@@ -174,19 +165,29 @@ def stop(decision_id: str, folder: Path, by: str, why: str, as_json: bool) -> No
     \b
     Example:  nextmove override stop 3f2a9c --why "we spoke on the phone"
     """
-    _give_about(decision_id, folder, as_json, "stop", by, why)
+    from decision_engine.overriding import decision_of
+
+    with reported_errors():
+        decision = decision_of(open_workspace(folder), decision_id)
+    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
+    give(folder, as_json, "stop", by, why, **target)
 
 
 @override.command()
 @click.argument("decision_id")
 @shared
 def approve(decision_id: str, folder: Path, by: str, why: str, as_json: bool) -> None:
-    """Let the message of a held decision leave, with the next delivery.
+    """Let the message of a held decision leave, as it is now, with the next delivery.
+
+    The `owner` of the agent cannot. If what would be sent changes, it is held again.
 
     \b
     Example:  nextmove override approve 3f2a9c --why "checked with the customer's file"
     """
-    _give_about(decision_id, folder, as_json, "approve", by, why)
+    from decision_engine import overriding
+
+    with reported_errors():
+        _logged(overriding.approve(open_workspace(folder), decision_id, by, why), as_json)
 
 
 @override.command()
@@ -206,7 +207,7 @@ def held(folder: Path, as_of: datetime, as_json: bool) -> None:
         workspace = open_workspace(folder)
         with warehouse_of_decisions(workspace) as warehouse:
             rows = waiting(workspace, warehouse, as_of)
-        names = ("decision_id", "agent", "customer_id", "action")
+        names = ("decision_id", "agent", "customer_id", "action", "subject")
         result = [
             {**{n: row[n] for n in names}, "expires_at": row["expires_at"].isoformat()}
             for row in rows
@@ -216,7 +217,7 @@ def held(folder: Path, as_of: datetime, as_json: bool) -> None:
 
 def _held(rows: list[dict[str, Any]]) -> Any:
     table = new_table("held for approval")
-    for name in ("decision", "agent", "customer", "action", "expires"):
+    for name in ("decision", "agent", "customer", "action", "subject", "expires"):
         table.add_column(name, no_wrap=name == "decision")
     for row in rows:
         table.add_row(row["decision_id"][:12], *(str(v) for v in list(row.values())[1:]))

@@ -7,11 +7,12 @@ what the guardrails before it forbid stays forbidden.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -45,7 +46,8 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `pause` an agent. `exclude` the people of a rule, from one agent or from all. `freeze` or `pin`
     an action of an agent, by its key or its creative; a pin is for the people of a rule, or for
-    all. `stop` or `approve` a decision. `release` ends another override. All but the last three
+    all. `stop` or `approve` a decision; `content` is the digest of what was approved. `release`
+    ends another override. All but the last three
     end by themselves at `until`, if it is given.
     """
 
@@ -60,6 +62,7 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
     decision_id: str | None = None
     releases: str | None = None
     until: str | None = None
+    content: str | None = None
 
     def holds_at(self, moment: datetime) -> bool:
         """Whether it has not ended by itself."""
@@ -70,6 +73,25 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
     def is_of(self, action: Action) -> bool:
         """Whether it names this action, or its creative."""
         return self.action in (action.key, action.creative)
+
+
+def digest_of(intent: Mapping[str, Any]) -> str:
+    """SHA-256 of what an intended message says and by what way: what an approval is for."""
+    way = [intent[name] for name in ("agent", "action", "destination", "stream", "campaign_id")]
+    fields = {name: v for name, v in intent["fields"].items() if name != "unsubscribe_url"}
+    return hashlib.sha256(msgspec.json.encode([way, fields], order="sorted")).hexdigest()
+
+
+def may_approve(by: str, owner: str | None) -> bool:
+    """Not without an owner, and not the owner."""
+    return owner is not None and by.strip().casefold() != owner.strip().casefold()
+
+
+def is_approved(word: Override | None, intent: Mapping[str, Any], owner: str | None) -> bool:
+    """Whether the last word on a decision lets its message leave, as it is now."""
+    if word is None or word.kind != "approve":
+        return False
+    return may_approve(word.by, owner) and word.content == digest_of(intent)
 
 
 @dataclass(frozen=True)

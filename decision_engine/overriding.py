@@ -12,8 +12,10 @@ import pyarrow as pa
 from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from decision_engine.audit import one_decision, warehouse_of_decisions
+from decision_engine.config import needs_approval
 from decision_engine.errors import unknown
-from decision_engine.overrides import Kind, Override, standing
+from decision_engine.intents import message_of
+from decision_engine.overrides import Kind, Override, digest_of, may_approve, standing
 from decision_engine.rules import compile_rule
 from decision_engine.service.definitions import profile_types
 from decision_engine.tables import OVERRIDES
@@ -35,6 +37,31 @@ def give(workspace: Workspace, kind: Kind, by: str, why: str, **target: Any) -> 
         target["until"] = until.isoformat()
     given = {name: value for name, value in target.items() if value is not None}
     return workspace.override_log.add(kind=kind, by=by, why=why, **given)
+
+
+def approve(workspace: Workspace, prefix: str, by: str, why: str) -> Override:
+    """Log that a held message may leave as it is now; not by its agent's owner.
+
+    ConfigurationError, or StepError when the prefix does not name one decision.
+    """
+    with warehouse_of_decisions(workspace) as warehouse:
+        decision = one_decision(workspace, warehouse, prefix)
+        intent = message_of(workspace, warehouse, decision["decision_id"])
+    name = decision["agent"]
+    if name not in workspace.agents:
+        raise ConfigurationError(unknown("agent", name, workspace.agents))
+    if intent is None or not needs_approval(workspace.agents[name]):
+        raise ConfigurationError(f"no message of decision {prefix} waits for approval")
+    owner = workspace.agents[name].owner
+    if owner is None:
+        raise ConfigurationError(
+            f"agent {name} names no `owner`: say in its file who answers for it, so that somebody"
+            " else approves its messages"
+        )
+    if not may_approve(by, owner):
+        raise ConfigurationError(f"--by: {by} owns {name}; somebody else has to approve this")
+    target = {"agent": name, "decision_id": decision["decision_id"], "content": digest_of(intent)}
+    return give(workspace, "approve", by, why, **target)
 
 
 def _check(workspace: Workspace, target: Mapping[str, Any]) -> None:

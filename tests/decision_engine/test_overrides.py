@@ -317,6 +317,7 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
     run(folder, "freeze", AGENT, "next_step", "--why", "wrong price")
     run(folder, "pin", AGENT, PIN, "--where", "consent_sms AND tier = 'silver'", "--why", "launch")
     run(folder, "exclude", "consent_sms AND tier = 'bronze'", "--why", "outage")
+    run(folder, "pause", "first_to_second_purchase", "--why", "stock is late")
     with workspace.warehouse() as warehouse:
         begun = epochs.begin(workspace, warehouse, AS_OF)
         agents = epochs.freeze(workspace, warehouse, begun)
@@ -331,7 +332,7 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
             " join nextmove_engine.decisions d using (decision_id)"
         )
         labelled = {row[0]: row for row in rows}
-        assert {row[1] for row in rows} == {"freeze", "pin", "exclude"}
+        assert {row[1] for row in rows} == {"freeze", "pin", "exclude", "pause"}
         standing_now = {o.override_id: o.kind for o in workspace.overrides().standing}
         for who, kind, action, done, model_action, override_id in rows:
             assert action == done != model_action == free[who][0]
@@ -340,6 +341,46 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
         for who, done in decided:
             assert (who in labelled) is (done != free[who][0])
         assert score(workspace, warehouse) == []
+        ((message, action, agent),) = warehouse.rows(
+            "select decision_id, action, agent from nextmove_engine.decisions"
+            " where action <> 'no_action' and group_name = 'treatment'"
+            " order by decision_id limit 1"
+        )
+    stopped = run(folder, "stop", message, "--why", "we spoke")
+    with workspace.warehouse() as warehouse:
+        assert label(workspace, warehouse, AS_OF) == 1
+        assert warehouse.rows(
+            "select kind, agent, action, model_action, override_id"
+            f" from nextmove_engine.override_labels where decision_id = '{message}'"
+            " and kind = 'stop'"
+        ) == [("stop", agent, "no_action", action, stopped["override_id"])]
+        # Each is scored by what its decisions earned, once their outcome is settled.
+        warehouse.rows(
+            "create table nextmove.fct_decision_rewards as"
+            " select decision_id, 0.5 as reward, substr(decision_id, 1, 1) < '8' as is_closed"
+            " from nextmove_engine.decisions"
+        )
+        by_hand = {
+            row[:2]: row[2:]
+            for row in warehouse.rows(
+                "select override_id, agent, any_value(kind), count(*),"
+                " count(*) filter (substr(decision_id, 1, 1) < '8'),"
+                " avg(model_value) filter (substr(decision_id, 1, 1) < '8')"
+                " from nextmove_engine.override_labels group by 1, 2"
+            )
+        }
+    scored = run(folder, "score")["overrides"]
+    logged = {o["override_id"]: o["kind"] for o in run(folder, "list", "--all")["overrides"]}
+    assert {s["kind"] for s in scored} == {"freeze", "pin", "exclude", "pause", "stop"}
+    assert len(scored) == len(by_hand)
+    for row in scored:
+        kind, labels, settled_, expected = by_hand[row["override_id"], row["agent"]]
+        assert (row["kind"], row["labels"], row["settled"]) == (kind, labels, settled_)
+        assert logged[row["override_id"]] == kind
+        assert row["earned"] == (0.5 if settled_ else None)
+        assert row["expected"] == pytest.approx(expected)
+    with workspace.warehouse() as warehouse:
+        warehouse.rows("drop table nextmove.fct_decision_rewards")
 
 
 def test_another_override_begins_another_epoch(folder: Path) -> None:

@@ -80,15 +80,16 @@ def test_an_override_holds_for_the_very_next_message(project: Path) -> None:
 
 def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: Path) -> None:
     for path in (project / "agents").glob("*.yml"):
-        path.write_text(path.read_text() + "\napproval: each\n")
+        path.write_text(path.read_text() + "\napproval: each\nowner: Ann\n")
     workspace = Workspace.open(project)
     decide_all(workspace, midnight(0))
-    log, now = workspace.override_log, midnight(0)
-    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+    now = midnight(0)
+    with workspace.warehouse() as warehouse:
         assert list(intents(workspace, warehouse, SLOT, now)) == []
         first, second, *_ = waiting = held(workspace, warehouse, now)
-        log.add(kind="approve", by="ann", why="ok", decision_id=first["decision_id"])
-        log.add(kind="stop", by="ann", why="no", decision_id=second["decision_id"])
+    override("approve", first["decision_id"][:20], project, by="bob")
+    override("stop", second["decision_id"], project, by="ann")
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
         assert len(held(workspace, warehouse, now)) == len(waiting) - 2
         (intent,) = approved(workspace, warehouse, now)
         assert intent["decision_id"] == first["decision_id"]
@@ -97,6 +98,45 @@ def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: 
         assert gate(intent, moment(intent)) is None
         other = {**intent, "decision_id": "another"}
         assert gate(other, moment(intent)) == "not_approved"
+
+
+def test_an_owner_approves_nothing_and_what_changes_is_approved_anew(project: Path) -> None:
+    for path in (project / "agents").glob("*.yml"):
+        path.write_text(path.read_text() + "\nsignificant_effect: true\n")
+    now = midnight(0)
+    decide_all(Workspace.open(project), now)
+    with Workspace.open(project).warehouse() as warehouse:
+        first, *_ = waiting = held(Workspace.open(project), warehouse, now)
+    one, agent = first["decision_id"], first["agent"]
+    assert f"agent {agent} names no `owner`" in override("approve", one, project, code=2)
+    path = project / "agents" / f"{agent}.yml"
+    path.write_text(path.read_text() + "owner: Ann\n")
+    assert f"ann owns {agent}" in override("approve", one, project, by=" ann", code=2)
+    override("approve", one, project, by="bob")
+    workspace = Workspace.open(project)
+    with workspace.warehouse() as warehouse, workspace.journal() as journal:
+        (intent,) = approved(workspace, warehouse, now)
+        gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
+        assert gate(intent, moment(intent)) is None
+        # Another text than the one that was approved, on its way already or not.
+        other = {**intent, "fields": {**intent["fields"], "subject": "You owe us"}}
+        assert gate(other, moment(intent)) == "not_approved"
+        for path in (project / "creatives").glob("*.yml"):
+            path.write_text(path.read_text().replace(first["subject"], "You owe us"))
+        changed = Workspace.open(project)
+        assert list(approved(changed, warehouse, now)) == []
+        assert len(held(changed, warehouse, now)) == len(waiting)
+        # An approval by hand that says nothing of what was approved, or is the owner's own.
+        for by in ("bob", "ann"):
+            workspace.override_log.add(kind="approve", by=by, why="ok", decision_id=one)
+            assert list(approved(workspace, warehouse, now)) == []
+
+
+def override(kind: str, decision: str, project: Path, by: str = "bob", code: int = 0) -> str:
+    words = [kind, decision, "--by", by, "--why", "a test", "--project", str(project)]
+    done = CliRunner().invoke(main, ["override", *words])
+    assert done.exit_code == code, done.output
+    return " ".join(done.output.split())
 
 
 def test_the_last_of_a_stock_goes_once(project: Path) -> None:
