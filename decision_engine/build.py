@@ -75,9 +75,10 @@ def build(
         arguments += ["--exclude", *left_out] if left_out else []
         # Unit tests are for the models' authors; a company runs the tests of its data.
         arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
-        manifest = prepare(workspace)
-        with _environment(workspace):
-            results = _invoke(manifest, arguments, progress)
+        with workspace.warehouse_let_go():
+            manifest = prepare(workspace)
+            with _environment(workspace):
+                results = _invoke(manifest, arguments, progress)
     return _totals(results)
 
 

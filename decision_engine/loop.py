@@ -45,7 +45,6 @@ AFTER_DECIDE = (
 """What shows today's decisions to the people who use the CRM."""
 
 STEPS = ("build", "learn", "decide", "dispatch", "deliver")
-WITH_DBT = ("build", "dispatch")
 
 
 def run(
@@ -81,18 +80,18 @@ def run(
         "deliver": lambda: with_delivery(lambda d: d.deliver(clock(), progress=progress)),
     }
     totals: dict[str, Any] = {}
-    for step in STEPS:
-        if step in done and step != "deliver":
-            totals[step] = done[step][1]
-            continue
-        start = time.perf_counter()
-        # dbt wants the file to itself.
-        with nullcontext() if step in WITH_DBT else workspace.warehouse():
+    # One connection for the whole round, but while dbt works.
+    with workspace.warehouse():
+        for step in STEPS:
+            if step in done and step != "deliver":
+                totals[step] = done[step][1]
+                continue
+            start = time.perf_counter()
             totals[step] = works[step]()
             mark_finished(workspace, slot, step, as_of, totals[step])
-        if seconds is not None:
-            seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - start
-        progress(step)
+            if seconds is not None:
+                seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - start
+            progress(step)
     return {"slot": slot, "steps": summary(totals), **totals}
 
 

@@ -95,17 +95,39 @@ class Workspace:
         if self._open:
             yield self._open[0]
             return
+        self._open.append(self._opened())
+        try:
+            yield self._open[0]
+        finally:
+            self._close()
+
+    @contextmanager
+    def warehouse_let_go(self) -> Iterator[None]:
+        """The warehouse closed in the meantime, if it is open: dbt wants a file to itself.
+
+        Who has it open must ask for it anew afterwards.
+        """
+        was_open = bool(self._open)
+        self._close()
+        yield
+        if was_open:
+            self._open.append(self._opened())
+
+    def _opened(self) -> Warehouse:
         opened = open_warehouse(self.warehouse_kind, self.warehouse_settings)
-        with closing(opened) as database:
+        try:
             for name, schema in ENGINE_TABLES.items():
-                database.ensure(self.engine(name), schema, ENGINE_KEYS.get(name, ()))
+                opened.ensure(self.engine(name), schema, ENGINE_KEYS.get(name, ()))
             if self.warehouse_kind != "duckdb":
-                require_home(database, self.engine("home"), self.state_folder)
-            self._open.append(database)
-            try:
-                yield database
-            finally:
-                self._open.clear()
+                require_home(opened, self.engine("home"), self.state_folder)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _close(self) -> None:
+        if self._open:
+            self._open.pop().close()
 
     @contextmanager
     def warehouse_to_read(self) -> Iterator[Warehouse]:

@@ -15,8 +15,8 @@ from connectors.destinations import _replies as replies
 
 OTHER_INSTANCE = 409
 _PATH = "/v1/hot_store"
-_PACE = (Window(10, 1),)
-"""The service has decisions to make meanwhile."""
+_PACE = (Window(20, 2),)
+"""2,500 profiles a second, for the service has decisions to make meanwhile."""
 
 
 class HotStore:
@@ -29,10 +29,10 @@ class HotStore:
 
     name = "hot_store"
     streams: Mapping[str, Stream] = {
-        "store": Stream("store", Lane.PROFILE, 1, "hot_store", _PACE),
-        "profiles": Stream("profiles", Lane.PROFILE, 250, "hot_store", _PACE, splits_on_400=True),
+        "store": Stream("store", Lane.PROFILE, 1, "policies", _PACE),
+        "profiles": Stream("profiles", Lane.PROFILE, 250, "profiles", _PACE, splits_on_400=True),
         # A policy may be tens of megabytes.
-        "policies": Stream("policies", Lane.PROFILE, 1, "hot_store", _PACE),
+        "policies": Stream("policies", Lane.PROFILE, 1, "policies", _PACE),
     }
 
     def headers(self, api_key: str) -> Mapping[str, str]:

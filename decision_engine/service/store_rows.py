@@ -68,11 +68,19 @@ def write_plans(database: sqlite3.Connection, rows: Mapping[str, tuple[int, byte
 
 
 def write_identifiers(database: sqlite3.Connection, rows: Mapping[str, str]) -> None:
-    """Have identifiers lead to customers."""
-    _replace(database, "identifiers", list(rows.items()))
+    """Have identifiers lead to customers. Most do already, and nothing is written for those."""
+    changed = "on conflict do update set customer_id = excluded.customer_id"
+    changed += " where customer_id <> excluded.customer_id"
+    _insert(database, "insert into identifiers", list(rows.items()), changed)
 
 
 def _replace(database: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    _insert(database, f"insert or replace into {table}", rows)
+
+
+def _insert(
+    database: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], conflict: str = ""
+) -> None:
     """Many rows a statement: between statements this thread wants the interpreter.
 
     It gets it from the thread that answers, which would wait as often as there are rows.
@@ -81,7 +89,7 @@ def _replace(database: sqlite3.Connection, table: str, rows: Sequence[tuple[Any,
         some = rows[start : start + _TOGETHER]
         values = ", ".join([f"({', '.join('?' * len(some[0]))})"] * len(some))
         database.execute(
-            f"insert or replace into {table} values {values}",
+            f"{into} values {values} {conflict}",
             [value for row in some for value in row],
         )
 
@@ -103,14 +111,17 @@ def publish_profiles(database: sqlite3.Connection, rows: Sequence[Row]) -> list[
     before = _stored(database, "profiles", rows)
     after, reasons = _merged(before, rows, _check_profile)
     _write(database, "profiles", after)
-    for key, row in after.items():
-        old, new = _identifiers(before.get(key)), _identifiers(row)
-        # One that leads to somebody else by now was taken over.
-        database.executemany(
-            "delete from identifiers where key = ? and customer_id = ?",
-            [(identifier, key) for identifier in sorted(old - new)],
-        )
-        write_identifiers(database, dict.fromkeys(sorted(new), key))
+    # One that leads to somebody else by now was taken over.
+    database.executemany(
+        "delete from identifiers where key = ? and customer_id = ?",
+        [
+            (identifier, key)
+            for key, row in after.items()
+            for identifier in sorted(_identifiers(before.get(key)) - _identifiers(row))
+        ],
+    )
+    found = {i: key for key, row in after.items() for i in sorted(_identifiers(row))}
+    write_identifiers(database, found)
     return reasons
 
 
