@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 
 from connectors.base import Lane
 from connectors.destinations import streams_of
 from decision_engine.banned import banned
-from decision_engine.catalog import NO_INCENTIVE, action_key
+from decision_engine.catalog import NO_INCENTIVE, Combination, action_key, combinations
 from decision_engine.config import (
     Agent,
     AgentAction,
@@ -111,6 +110,8 @@ def _combination_problems(action: AgentAction, where: Where, project: Project) -
             yield (*where, "incentives", i), unknown("incentive", incentive, incentives)
     if not action.incentives:
         yield (*where, "incentives"), f"is empty; write [{NO_INCENTIVE}]"
+    if not action.wait_days:
+        yield (*where, "wait_days"), "is empty; write [0], or leave it out"
     quiet = project.quiet_hours
     for i, hour in enumerate(action.send_hours):
         if not quiet.start <= hour < quiet.end:
@@ -119,18 +120,18 @@ def _combination_problems(action: AgentAction, where: Where, project: Project) -
 
 
 def _repeated_actions(agent: Agent, known: Known) -> Iterator[Problem]:
-    seen: set[tuple[str, str, int | None]] = set()
+    seen: set[tuple[str, Combination]] = set()
     for i, action in enumerate(agent.actions):
-        for incentive, hour in product(action.incentives, action.send_hours or (None,)):
-            key = (action.creative, incentive, hour)
-            if key in seen:
-                yield ("actions", i), f"{_shown(key, known)} is there already"
-            seen.add(key)
+        for combination in combinations(action):
+            if (action.creative, combination) in seen:
+                shown = _shown(action.creative, combination, known)
+                yield ("actions", i), f"{shown} is there already"
+            seen.add((action.creative, combination))
 
 
-def _shown(key: tuple[str, str, int | None], known: Known) -> str:
-    creative = (known.creatives or {}).get(key[0])
-    return action_key(creative, *key[1:]) if creative else f"creative '{key[0]}'"
+def _shown(name: str, combination: Combination, known: Known) -> str:
+    creative = (known.creatives or {}).get(name)
+    return action_key(creative, *combination) if creative else f"creative '{name}'"
 
 
 def _outcome_problems(agent: Agent) -> Iterator[Problem]:

@@ -191,6 +191,7 @@ def _agent_plan(agent: AgentInEpoch) -> dict[str, Any]:
                 "creative": a.creative,
                 "incentive": a.incentive,
                 "send_hour": a.send_hour,
+                "wait_days": a.wait_days,
             }
             for a in agent.plan.catalog.actions
         ],

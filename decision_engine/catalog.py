@@ -1,4 +1,4 @@
-"""The actions of an agent, spelled out: creative x incentive x send hour, after no_action."""
+"""The actions of an agent, spelled out: creative x incentive x send hour x wait."""
 
 from __future__ import annotations
 
@@ -21,29 +21,40 @@ def catalog_of(
     for the same combination twice; `load_project` has refused both before.
     """
     known = {NO_INCENTIVE, *(i.incentive for i in incentives)}
-    actions = [a for entry in agent.actions for a in _combinations(entry, creatives, known)]
+    actions = [a for entry in agent.actions for a in _actions(entry, creatives, known)]
     return Catalog((Action(NO_ACTION), *actions))
 
 
-def action_key(creative: Creative, incentive: str, send_hour: int | None) -> str:
-    """`email.second_order.ten_percent.h09`; `.now` when it leaves at once."""
-    when = "now" if send_hour is None else f"h{send_hour:02d}"
-    return f"{creative.channel}.{creative.creative}.{incentive}.{when}"
+def action_key(creative: Creative, incentive: str, send_hour: int | None, wait_days: int) -> str:
+    """`email.second_order.ten_percent.h09`, `.h09.d2` two days later, `.now` when at once."""
+    when = [] if send_hour is None else [f"h{send_hour:02d}"]
+    when += [f"d{wait_days}"] if wait_days else []
+    return ".".join((creative.channel, creative.creative, incentive, *(when or ["now"])))
 
 
-def _combinations(
+Combination = tuple[str, int | None, int]
+"""Incentive, send hour and wait in days."""
+
+
+def combinations(entry: AgentAction) -> Iterator[Combination]:
+    """What an entry combines its creative with, in the order of its lists."""
+    yield from product(entry.incentives, entry.send_hours or (None,), entry.wait_days)
+
+
+def _actions(
     entry: AgentAction, creatives: Mapping[str, Creative], known: set[str]
 ) -> Iterator[Action]:
     creative = creatives[entry.creative]
-    for incentive, hour in product(entry.incentives, entry.send_hours or (None,)):
+    for incentive, hour, wait in combinations(entry):
         if incentive not in known:
             raise KeyError(incentive)
         yield Action(
-            key=action_key(creative, incentive, hour),
+            key=action_key(creative, incentive, hour, wait),
             channel=creative.channel,
             creative=creative.creative,
             incentive=incentive,
             send_hour=hour,
+            wait_days=wait,
             is_promotional=creative.promotional,
             is_resolution=creative.resolution,
             eligible_if=entry.eligible_if,

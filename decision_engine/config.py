@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="lower-case snake case")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Hour = Annotated[int, Meta(ge=0, le=23)]
+WaitDays = Annotated[int, Meta(ge=0, le=14, description="0 to 14 days")]
 Duration = Annotated[str, Meta(pattern=r"^[0-9]+[hd]$", description="hours or days: 36h, 7d")]
 Rule = Annotated[str, Meta(min_length=1, description="restricted SQL boolean expression")]
 Variable = Annotated[
@@ -54,8 +55,10 @@ class ContextFeature(Frozen, frozen=True):
 
 
 class AgentAction(Frozen, frozen=True):
-    """A creative with the incentives and send hours it may be combined with.
+    """A creative with the incentives, send hours and waits it may be combined with.
 
+    `wait_days` are days on the customer's own calendar from the decision to the message, which
+    then leaves at its send hour, or without one at the same time of day; 0 is today.
     `ramp` is the share of customers that a new creative is open to at first, 0.02 say. It grows
     with what is learned of it, and after 200 decisions it is open to all.
     """
@@ -63,6 +66,7 @@ class AgentAction(Frozen, frozen=True):
     creative: Name
     incentives: tuple[Name, ...] = ("none",)
     send_hours: tuple[Hour, ...] = ()
+    wait_days: tuple[WaitDays, ...] = (0,)
     eligible_if: Rule | None = None
     ramp: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 
@@ -99,8 +103,8 @@ class LinearThompson(Frozen, frozen=True, tag="linear_thompson", tag_field="kind
 class FactoredLinearThompson(Frozen, frozen=True, tag="factored_linear_thompson", tag_field="kind"):
     """Linear Thompson sampling over combinations that learn from each other by what they share.
 
-    Shared are channel, incentive, send_hour and the `attributes` of creatives, and the `pairs`
-    of these whose combination may matter beyond its parts.
+    Shared are channel, incentive, send_hour, wait_days and the `attributes` of creatives, and the
+    `pairs` of these whose combination may matter beyond its parts.
     """
 
     floor: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.005

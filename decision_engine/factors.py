@@ -9,7 +9,7 @@ Symbols: k actions, D = d + 1 features led by a 1, C own blocks, S shared ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -22,8 +22,9 @@ Units = Mapping[str, tuple[str, ...]]
 """Action key -> its own block, then its shared ones. An action that is not there has one block,
 named like the action."""
 
-DIMENSIONS = ("channel", "incentive", "send_hour")
-"""What every action has, besides the attributes of its creative."""
+WAIT = "wait_days"
+DIMENSIONS = ("channel", "incentive", "send_hour", WAIT)
+"""What actions have, besides the attributes of their creatives; waits only if they differ."""
 
 _STEPS = tuple(10.0 ** (e / 2) for e in range(1, 9))
 _GRIDS = (_STEPS, (*_STEPS[2:], 1e9))
@@ -33,14 +34,17 @@ _GRIDS = (_STEPS, (*_STEPS[2:], 1e9))
 def units_of(actions: Iterable[Action], pairs: Sequence[tuple[str, str]]) -> Units:
     """The blocks of each action but `no_action`; `pairs` name dimensions or attributes.
 
-    A pair is left out for actions that lack one of the two.
+    A pair is left out for actions that lack one of the two, and so are waits that are all alike.
     """
-    return {a.key: _units(a, pairs) for a in actions if a.key != NO_ACTION}
+    messages = [a for a in actions if a.key != NO_ACTION]
+    left_out = {WAIT} if len({a.wait_days for a in messages}) == 1 else set()
+    return {a.key: _units(a, pairs, left_out) for a in messages}
 
 
-def _units(action: Action, pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+def _units(action: Action, pairs: Sequence[tuple[str, str]], left_out: Set[str]) -> tuple[str, ...]:
     hour = "now" if action.send_hour is None else str(action.send_hour)
-    values = dict(zip(DIMENSIONS, (action.channel, action.incentive, hour), strict=True))
+    its = (action.channel, action.incentive, hour, str(action.wait_days))
+    values = {n: v for n, v in zip(DIMENSIONS, its, strict=True) if n not in left_out}
     values |= dict(action.attributes)
     both = [f"{a}={values[a]}&{b}={values[b]}" for a, b in pairs if {a, b} <= values.keys()]
     return (f"creative={action.creative}", *(f"{n}={v}" for n, v in values.items()), *both)

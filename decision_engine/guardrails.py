@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from decision_engine.config import Agent, Cap, Project, needs_approval
+from decision_engine.caps import columns_of_caps, frequency_caps
+from decision_engine.config import Agent, Project, needs_approval
 from decision_engine.decrees import excluded, frozen, paused
 from decision_engine.errors import MissingColumnError
 from decision_engine.legal_windows import regulated
 from decision_engine.overrides import NO_OVERRIDES, Overrides, is_approved
 from decision_engine.rules import parsed
-from decision_engine.scene import Guardrail, Ruling, Scene, number
+from decision_engine.scene import Guardrail, Ruling, Scene
 from decision_engine.send_times import send_times, utc
 from decision_engine.timing import blackout, legal_window, quiet_hours, unknown_zone
 from decision_engine.types import (
@@ -36,6 +37,7 @@ from decision_engine.types import (
     column_of,
     seconds_of,
 )
+from decision_engine.waiting import WAITING
 
 REASON_NAMES: Mapping[int, str] = {reason.value: reason.name.lower() for reason in Reason}
 """Code in the log -> name in reports and receipts."""
@@ -112,31 +114,11 @@ def eligibility(scene: Scene) -> Iterator[Ruling]:
         yield ~parsed(rule).holds(scene.contexts), actions
 
 
-def frequency_caps(scene: Scene) -> Iterator[Ruling]:
-    """No cap of the project, and none that the law of their place sets, is used up."""
-    for cap in scene.project.caps:
-        counted, known = scene.column(cap_column(cap))
-        if cap.channel in scene.catalog.on:
-            used_up = ~(known & (counted < number(float(cap.max))))
-            yield scene.held_by("frequency_cap", used_up, known), scene.catalog.on[cap.channel]
-    for channel, actions in scene.catalog.promotions_on.items():
-        if channel in regulated():
-            law, place = scene.law(channel)
-            counted, known = scene.column(f"{channel}_sends_1d")
-            if law.max_24h is not None:
-                yield ~(known & (counted < law.max_24h[place])), actions
-
-
 def other_channel(scene: Scene) -> Iterator[Ruling]:
     """Who asks for one channel is answered with that channel, or with nothing."""
     if scene.channel is not None:
         on = scene.catalog.on
         yield scene.everybody(True), np.setdiff1d(on[None], on.get(scene.channel, []))
-
-
-def cap_column(cap: Cap) -> str:
-    """The column that counts what a cap limits: `sends_7d`, `email_sends_1d`."""
-    return f"sends_{cap.days}d" if cap.channel is None else f"{cap.channel}_sends_{cap.days}d"
 
 
 GUARDRAILS: Mapping[Reason, Guardrail] = {
@@ -211,20 +193,15 @@ def send_at(contexts: Contexts, catalog: Catalog, epoch: Epoch) -> Floats:
 def columns_of(catalog: Catalog, project: Project, agent: Agent | None = None) -> set[str]:
     """Columns the guardrails read for these actions, but for those of overrides."""
     channels = {channel for channel in catalog.on if channel}
-    of_law = {
-        column
-        for channel in catalog.promotions_on.keys() & regulated()
-        for column in ("country", "region", f"{channel}_sends_1d")
-    }
+    of_law = {"country", "region"} if catalog.promotions_on.keys() & regulated() else set()
     fixed = {"as_of", "is_suppressed", "has_open_complaint", "time_zone"}
-    caps = {cap_column(cap) for cap in project.caps}
     rules = {a.eligible_if for a in catalog.actions} | {project.eligible_if}
     if agent is not None:
         rules |= {agent.eligible_if, *(small.members for small in agent.lists)}
     of_rules = {column for text in rules if text for column in parsed(text).columns}
     return (
         fixed
-        | caps
+        | columns_of_caps(catalog, project)
         | of_rules
         | of_law
         | {f"service_consent_{c}" for c in catalog.services_on}
@@ -246,9 +223,10 @@ def at_send(
 
     `intent` is what the delivery journal has of it; `fresh` is the person's row of guardrail
     columns now, None when there is no such person any more. The counters in `fresh` must not
-    count this message. The same guardrails as `reasons`, but for the action's own eligibility
-    rule, which belongs to the decision; and the zone known at decision time must agree as well.
-    `agent` is the intent's, None when the project has lost it; `overrides` are all there are.
+    count this message; others that wait do not count either, each is asked about when it leaves.
+    The same guardrails as `reasons`, but for the action's own eligibility rule, which belongs to
+    the decision; and the zone known at decision time must agree as well. `agent` is the intent's,
+    None when the project has lost it; `overrides` are all there are.
     """
     if utc(now) >= utc(datetime.fromisoformat(intent["expires_at"])):
         return EXPIRED
@@ -265,7 +243,8 @@ def at_send(
     who = np.array([intent["customer_id"]], dtype=object)
     for zone in dict.fromkeys((fresh.get("time_zone"), intent.get("time_zone"))):
         row = {name: column_of([value]) for name, value in fresh.items()}
-        contexts = Contexts(who, {**row, "time_zone": column_of([zone])})
+        row |= {"time_zone": column_of([zone]), WAITING: column_of([""])}
+        contexts = Contexts(who, row)
         code = int(judge(Scene(contexts, catalog, project, epoch, None, agent, mine))[0, 1])
         if code:
             return REASON_NAMES[code]

@@ -16,6 +16,7 @@ from decision_engine.legal_windows import Law, Place, law_at
 from decision_engine.overrides import NO_OVERRIDES, Overrides
 from decision_engine.send_times import SendTimes, send_times
 from decision_engine.types import Bools, Catalog, Column, Contexts, Epoch, Ints
+from decision_engine.waiting import WAITING, Waiting, waiting_in
 from decision_engine.waivers import is_waived
 
 
@@ -39,6 +40,11 @@ class Scene:
     def times(self) -> SendTimes:
         """When each action would reach each person."""
         return send_times(self.column("time_zone"), self.catalog, self.epoch)
+
+    @cached_property
+    def waiting(self) -> Waiting:
+        """The messages that are decided for them and have not left yet."""
+        return waiting_in(self.column(WAITING))
 
     @cached_property
     def _places(self) -> tuple[tuple[Place, ...], Ints]:

@@ -26,7 +26,7 @@ NO_PLACE = "Factory"
 
 @dataclass(frozen=True, eq=False)
 class SendTimes:
-    """When messages would leave, by the s different send hours of a catalog.
+    """When messages would leave, by the s different times (send hour, wait) of a catalog.
 
     `at` (n, s + 1) Unix seconds, NaN for people of unknown zone; the last column, NaN, is for
     actions that send nothing. `clock` (n, s + 1) what their clock and calendar then say, in whole
@@ -103,13 +103,14 @@ def send_times(zones: Column, catalog: Catalog, epoch: Epoch) -> SendTimes:
     """Send moments of n people (their IANA zone names).
 
     Without a send hour a message leaves at once. Otherwise at that hour of today's local date;
-    still today, at once, while that hour lasts; tomorrow when it is over.
-    Computed once per distinct zone and send hour, not per person.
+    still today, at once, while that hour lasts; tomorrow when it is over. One that waits leaves
+    so many local dates after today's: at its hour, or at the time of day that it is now.
+    Computed once per distinct zone and time, not per person.
     """
     codes, names = _codes(zones)
-    hours, now = tuple(catalog.at_hour), utc(epoch.as_of)
-    moments = [_moments(name, hours, now) for name in names]
-    shape = (len(names), len(hours) + 1)
+    times, now = tuple(catalog.by_time), utc(epoch.as_of)
+    moments = [_moments(name, times, now) for name in names]
+    shape = (len(names), len(times) + 1)
     at = np.array([m[0] for m in moments], dtype=np.float64).reshape(shape)
     clock = np.array([m[1] for m in moments], dtype=np.int64).reshape(shape)
     known = np.array([zone_of(name) is not None for name in names], dtype=bool)
@@ -125,16 +126,20 @@ def _codes(zones: Column) -> tuple[Ints, list[str]]:
     return codes, list(index)
 
 
-def _moments(
-    name: str, hours: tuple[int | None, ...], now: datetime
-) -> tuple[list[float], list[int]]:
-    """For each send hour, and for nothing: Unix seconds (NaN) and the clock (-1)."""
+_Time = tuple[int | None, int]
+"""Send hour and wait in days."""
+
+
+def _moments(name: str, times: tuple[_Time, ...], now: datetime) -> tuple[list[float], list[int]]:
+    """For each time, and for nothing: Unix seconds (NaN) and the clock (-1)."""
     zone = zone_of(name)
     if zone is None:
-        return [np.nan] * (len(hours) + 1), [-1] * (len(hours) + 1)
+        return [np.nan] * (len(times) + 1), [-1] * (len(times) + 1)
     here, seconds = now.astimezone(zone), now.timestamp()
     at, clock = [], []
-    for today, tomorrow in _day(zone, hours, here.date()):
+    for (hour, wait), (today, tomorrow) in zip(times, _day(zone, times, here.date()), strict=True):
+        if hour is None and wait:
+            today = _of(here.replace(fold=0) + timedelta(days=wait))
         moment, then = today if seconds < today[0] + HOUR else tomorrow
         is_later = moment > seconds
         at.append(moment if is_later else seconds)
@@ -156,25 +161,30 @@ _Moment = tuple[float, int]
 
 @lru_cache(maxsize=4096)
 def _day(
-    zone: ZoneInfo, hours: tuple[int | None, ...], today: date
+    zone: ZoneInfo, times: tuple[_Time, ...], today: date
 ) -> tuple[tuple[_Moment, _Moment], ...]:
-    """When each send hour begins on a local date and on the next, and what the clock then says.
+    """When each send hour begins on its local date and on the next, and what the clock then says.
 
     An hour that DST skips is meant by the clock before the change (RFC 5545, 3.3.5), so it is the
     one after the gap; of an hour that comes twice it is the first. No send hour began long ago.
     """
-    tomorrow = today + timedelta(days=1)
+    days = [(hour, today + timedelta(days=wait)) for hour, wait in times]
     return tuple(
         (_AT_ONCE, _AT_ONCE)
         if hour is None
-        else (_begins(zone, today, hour), _begins(zone, tomorrow, hour))
-        for hour in hours
+        else (_begins(zone, day, hour), _begins(zone, day + timedelta(days=1), hour))
+        for hour, day in days
     )
 
 
 def _begins(zone: ZoneInfo, day: date, hour: int) -> _Moment:
-    moment = datetime(day.year, day.month, day.day, hour, tzinfo=zone).astimezone(UTC)
-    return moment.timestamp(), _clock(moment.astimezone(zone))
+    return _of(datetime(day.year, day.month, day.day, hour, tzinfo=zone))
+
+
+def _of(local: datetime) -> _Moment:
+    """By way of UTC, for the clock may never show this time."""
+    moment = local.astimezone(UTC)
+    return moment.timestamp(), _clock(moment.astimezone(local.tzinfo))
 
 
 _AT_ONCE = (-np.inf, -1)

@@ -21,7 +21,7 @@ def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
     quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
     outside = (hour < number(quiet.start)) | (hour >= number(quiet.end))
-    slots = scene.catalog.at_hour.values()
+    slots = scene.catalog.by_time.values()
     for people, actions in zip(outside, slots, strict=False):
         yield scene.held_by("quiet_hours", people, scene.times.zone_known), actions
 

@@ -139,24 +139,25 @@ def _without(part: Rewards, fold: int) -> Rewards:
 def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None:
     """The moment (UTC) the rewards were built for; None when there are no decisions."""
     found = warehouse.rows(
-        f"select decided_at, age_hours from {workspace.model(REWARDS)}"
-        " order by decided_at desc limit 1"
+        f"select starts_at, age_hours from {workspace.model(REWARDS)}"
+        " order by starts_at desc limit 1"
     )
     if not found:
         return None
-    decided_at, age_hours = found[0]
-    moment: datetime = decided_at + timedelta(microseconds=round(age_hours * 3_600_000_000))
+    starts_at, age_hours = found[0]
+    moment: datetime = starts_at + timedelta(microseconds=round(age_hours * 3_600_000_000))
     return moment
 
 
 def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[list[Any]]:
     """What the rewards were counted by when they were built.
 
-    Event, weight, per, window, credit, what it is spent on.
+    Event, weight, per, window, credit, from when on, what it is spent on. It counts from when the
+    message leaves; it once did from the decision, and states of then are learned anew.
     """
     rows = warehouse.rows(
-        "select event, weight, per, window_hours, sequence_credit, coalesce(spent_on, '')"
-        f" from {workspace.engine('agent_outcomes')}"
+        "select event, weight, per, window_hours, sequence_credit, 'leaving',"
+        f" coalesce(spent_on, '') from {workspace.engine('agent_outcomes')}"
         " where agent = ? and (weight <> 0 or event <> 'retained')",  # that is measured only
         [agent],
     )

@@ -127,7 +127,8 @@ class _Taken(Mapping[str, Column]):
 class Action:
     """One entry of a catalog: something we may do to a customer.
 
-    `send_hour` is the local hour (0-23) the message is meant for, None for at once.
+    `send_hour` is the local hour (0-23) the message is meant for, None for any; `wait_days` how
+    many days after the decision, on the customer's calendar, 0 for as soon as that hour is.
     `attributes` are the creative's, as (name, value), sorted. `ramp` is the share of customers
     that it is open to at first, None for all.
     """
@@ -137,6 +138,7 @@ class Action:
     creative: str = ""
     incentive: str = "none"
     send_hour: int | None = None
+    wait_days: int = 0
     is_promotional: bool = False
     is_resolution: bool = False
     eligible_if: str | None = None
@@ -194,11 +196,8 @@ class Catalog:
 
     @cached_property
     def promotions_by_slot(self) -> Mapping[str, Sequence[tuple[int, Ints]]]:
-        """The messages that promote, by channel and place of their send hour in `at_hour`."""
-        return {
-            channel: [(int(s), a[self.slots[a] == s]) for s in np.unique(self.slots[a])]
-            for channel, a in self.promotions_on.items()
-        }
+        """The messages that promote, by channel and place of their time in `by_time`."""
+        return {channel: self.by_slot(a) for channel, a in self.promotions_on.items()}
 
     @cached_property
     def resolutions(self) -> Ints:
@@ -212,23 +211,37 @@ class Catalog:
         return {rule: self._messages("eligible_if", rule) for rule in rules if rule}
 
     @cached_property
-    def at_hour(self) -> Mapping[int | None, Ints]:
-        """The messages of each of the s different send hours."""
-        hours = dict.fromkeys(a.send_hour for a in self.actions if a.channel)
-        return {hour: self._messages("send_hour", hour) for hour in hours}
+    def by_time(self) -> Mapping[tuple[int | None, int], Ints]:
+        """The messages of each of the s different (send hour, wait in days)."""
+        times = dict.fromkeys(_time(a) for a in self.actions if a.channel)
+        of_action = [_time(a) if a.channel else None for a in self.actions]
+        return {t: np.array([i for i, at in enumerate(of_action) if at == t]) for t in times}
 
     @cached_property
     def slots(self) -> Ints:
-        """(k,): the place of each action's send hour in `at_hour`; s for what sends nothing."""
-        place = {hour: i for i, hour in enumerate(self.at_hour)}
-        nothing = len(place)
-        return np.array([place[a.send_hour] if a.channel else nothing for a in self.actions])
+        """(k,): the place of each action's time in `by_time`; s for what sends nothing."""
+        place = {time: i for i, time in enumerate(self.by_time)}
+        return np.array([place[_time(a)] if a.channel else len(place) for a in self.actions])
+
+    @cached_property
+    def has_waits(self) -> bool:
+        """Whether a message may leave days after its decision."""
+        return any(a.wait_days for a in self.actions)
+
+    def by_slot(self, messages: Ints) -> Sequence[tuple[int, Ints]]:
+        """The given messages by the place of their time in `by_time`."""
+        slots = self.slots[messages]
+        return [(int(slot), messages[slots == slot]) for slot in np.unique(slots)]
 
     def _messages(self, field: str, value: object) -> Ints:
         return np.array([i for i in self.on[None] if getattr(self.actions[i], field) == value], int)
 
     def __len__(self) -> int:
         return len(self.actions)
+
+
+def _time(action: Action) -> tuple[int | None, int]:
+    return action.send_hour, action.wait_days
 
 
 @dataclass(frozen=True)

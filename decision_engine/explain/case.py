@@ -153,17 +153,25 @@ class Case:
         return dict(sorted(shown.items(), key=lambda item: item[1] == "0"))
 
     def move(self, i: int) -> str:
-        """An action for people: `email "A subject" with ten percent at 9:00`."""
+        """An action for people: `email "A subject" with ten percent in 2 days, at 9:00`."""
         action = self.actions[i]
         if action["key"] == NO_ACTION:
             return "doing nothing"
         creative = self.creatives.get(action["creative"])
         subject = without_fields(creative.subject) if creative else words(action["creative"])
         gift = "" if action["incentive"] == "none" else f" with {words(action['incentive'])}"
-        hour = action["send_hour"]
-        return f'{action["channel"]} "{subject}"{gift}{"" if hour is None else f" at {hour}:00"}'
+        return f'{action["channel"]} "{subject}"{gift}{_time(action)}'
 
     def worth(self, i: int) -> str:
         """What an action was expected to earn."""
         mean, sd = self.record["mean"][i], self.record["sd"][i]
         return f"{reward(mean, sd)} ± {reward(sd, sd)}"
+
+
+def _time(action: Mapping[str, Any]) -> str:
+    """` at 9:00`, ` in 2 days`, ` in 2 days, at 9:00`; nothing when at once."""
+    # Epochs of before there were waits have none.
+    hour, wait = action["send_hour"], action.get("wait_days", 0)
+    parts = [f"in {wait} day{'s' if wait > 1 else ''}"] if wait else []
+    parts += [] if hour is None else [f"at {hour}:00"]
+    return f" {', '.join(parts)}" if parts else ""

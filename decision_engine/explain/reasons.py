@@ -10,6 +10,7 @@ from decision_engine.features import HELD
 from decision_engine.guardrails import GUARDRAILS
 from decision_engine.overrides import KINDS as OVERRIDE_KINDS
 from decision_engine.types import Reason
+from decision_engine.waiting import WAITING
 
 REASON_TEXT: Mapping[Reason, str] = {
     Reason.ELIGIBLE: "it is possible",
@@ -117,4 +118,6 @@ def _decreed(case: Case, reason: Reason) -> str:
 def _cap_detail(case: Case) -> str:
     facts = case.record["facts"]
     known = [f"{facts[c]:g} in {w}" for c, w in CAP_FACTS.items() if facts.get(c) is not None]
+    waiting = str(facts.get(WAITING) or "").count(" ")
+    known += [f"{waiting} decided and yet to leave"] if waiting else []
     return f": {listed(known)}" if known else ""

@@ -8,7 +8,7 @@ lately, and whether they are waiting for an answer to a complaint.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -33,12 +33,16 @@ _INTRUSION = np.array([0.0, 0.1, 0.5])
 
 @dataclass(frozen=True)
 class ActionView:
-    """An action as people see it. Channel "" is no message; no `send_hour` is at once."""
+    """An action as people see it. Channel "" is no message; no `send_hour` is at once.
+
+    One with `wait_days` comes so many days later.
+    """
 
     channel: str
     creative: str
     incentive: str = "none"
     send_hour: int | None = None
+    wait_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,12 @@ class Response:
     def chances(
         self, state: State, who: Ints, actions: Sequence[ActionView], at: Floats
     ) -> Chances:
-        """Chances (n, k) of n people `who` for k actions, sent at `at` (n,) or at their hour."""
+        """Chances (n, k) of n people `who` for k actions, sent at `at` (n,) or at their hour.
+
+        Those of an action that waits are as of then, if nothing happens in the meantime.
+        """
+        if any(a.wait_days for a in actions):
+            return self._later(state, who, actions, at)
         channel = np.array([CHANNELS.index(a.channel) if a.channel else 0 for a in actions])
         score = self._scores(state, who, actions, channel, at)
         arrives = self.arrives(state, who, channel) & [bool(a.channel) for a in actions]
@@ -105,6 +114,17 @@ class Response:
             complaint=np.where(is_mail, 0.12 * unsubscribe, 0.0),
             bounce=np.where(arrives & ~works, 1.0, 0.0),
         )
+
+    def _later(self, state: State, who: Ints, actions: Sequence[ActionView], at: Floats) -> Chances:
+        waits = np.array([a.wait_days for a in actions])
+        out = {f.name: np.empty((len(who), len(actions))) for f in fields(Chances)}
+        for days in np.unique(waits).tolist():
+            of = np.flatnonzero(waits == days)
+            views = [replace(a, wait_days=0) for a in actions if a.wait_days == days]
+            found = self.chances(state, who, views, at + days * DAY)
+            for name, values in out.items():
+                values[:, of] = getattr(found, name)
+        return Chances(**out)
 
     def _scores(
         self, state: State, who: Ints, actions: Sequence[ActionView], channel: Ints, at: Floats

@@ -95,7 +95,7 @@ class Truth:
         self, agent: str, people: list[Any], rows: dict[str, Any], known: list[int]
     ) -> Floats:
         views = [
-            ActionView(a.channel, a.creative, a.incentive, a.send_hour)
+            ActionView(a.channel, a.creative, a.incentive, a.send_hour, a.wait_days)
             for a in self.workspace.catalog(agent).actions
         ]
         seconds = [(rows["decided_at"][i] - _EPOCH) / timedelta(seconds=1) for i in known]

@@ -119,7 +119,7 @@ class _Run:
 
     def tally(self, progress: Progress) -> Tally:
         """Decide for everybody on both sides and count."""
-        tally = Tally(self.moves)
+        tally = Tally(self.moves, seconds_of(self.as_of))
         for contexts in self.batches():
             self.live(contexts, tally)
             progress(f"{tally.customers:,} customers")

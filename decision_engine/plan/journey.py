@@ -7,11 +7,14 @@ and is accepted; messages sent before the first day lie evenly within the window
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decision_engine.plan.sides import Made, Moves
 from decision_engine.types import Bools, Column, Contexts, Floats, Ints
+from decision_engine.waiting import WAITING, listed
 
 DAY = 86_400.0
 TURNS = 6  # as in dim_customer_features
@@ -57,6 +60,8 @@ class Journey:
             return Column((values + 1) % TURNS, known)
         if name in COLUMNS:
             return Column(self._counted(name, as_of), known)
+        if name == WAITING:
+            return Column(self._waiting(as_of), known)
         if name in _LAST:
             texts = getattr(self.moves, _LAST[name])
             return _put(values, known, found.move > 0, texts[found.move])
@@ -83,6 +88,14 @@ class Journey:
             on = self.moves.is_send if not prefix else self.moves.channels == prefix[:-1]
             total += on[move] & (at <= as_of) & (at > as_of - window * DAY)
         return total
+
+    def _waiting(self, as_of: float) -> NDArray[Any]:
+        """What waited on the first day, and what was decided since and has not left."""
+        texts = self.first.columns[WAITING].values.copy()
+        for at, move in self._sent:
+            for i in np.flatnonzero(at > as_of):
+                texts[i] = listed(texts[i], [(int(at[i] * 1e6), self.moves.channels[move[i]])])
+        return texts
 
     def _left(self, prefix: str, window: int) -> Floats:
         total, low, fewer = np.zeros(len(self.first)), 0.0, np.zeros(len(self.first))

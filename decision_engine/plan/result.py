@@ -30,7 +30,8 @@ class Plan:
     `moved` customers are in another group · `incentive_cents` is what the sends give away, if
     everybody takes it · `seconds` is what each destination needs at its limits, at least ·
     `gained`, `lost` customers decided for on both sides who can be reached now, or not any more,
-    by the guardrail that took most of their messages · `daily` sends.
+    by the guardrail that took most of their messages · `daily` sends, by
+    the day they leave.
     """
 
     against: str

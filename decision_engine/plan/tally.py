@@ -11,6 +11,7 @@ import numpy as np
 
 from decision_engine.fairness import SEGMENTS
 from decision_engine.guardrails import REASON_NAMES
+from decision_engine.plan.journey import DAY
 from decision_engine.plan.sides import CODES, Made, Moves, blockers
 from decision_engine.types import Bools, Contexts, Ints
 
@@ -35,9 +36,13 @@ class Segment(NamedTuple):
 
 @dataclass
 class Tally:
-    """The counts. `learned` are decisions that differ by what was learned alone."""
+    """The counts. `learned` are decisions that differ by what was learned alone.
+
+    The first day begins at `start` (Unix seconds); `daily` are the sends by the day they leave.
+    """
 
     moves: Moves
+    start: float
     customers: int = 0
     learned: int = 0
     regrouped: int = 0
@@ -59,7 +64,7 @@ class Tally:
         for i, made in enumerate((before, after)):
             self._ruled(i, made)
         self._segments(contexts, before, after)
-        self._daily(day, before, after)
+        self._daily(before, after)
 
     def differ(self, before: Ints, after: Ints) -> Bools:
         """(n,): what is not the same decision with the same message."""
@@ -91,11 +96,13 @@ class Tally:
                 names = [name] * len(texts)
                 self.segments.update(zip(names, texts, different, *sent, strict=True))
 
-    def _daily(self, day: int, before: Made, after: Made) -> None:
-        while len(self.daily) <= day:
-            self.daily.append([0, 0])
+    def _daily(self, before: Made, after: Made) -> None:
         for i, made in enumerate((before, after)):
-            self.daily[day][i] += int(self.moves.is_send[made.move].sum())
+            leaves = made.send_at[self.moves.is_send[made.move]]
+            for day, n in enumerate(np.bincount(((leaves - self.start) // DAY).astype(int))):
+                while len(self.daily) <= day:
+                    self.daily.append([0, 0])
+                self.daily[day][i] += int(n)
 
     # --- what the counts say ---
 

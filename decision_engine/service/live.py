@@ -26,6 +26,7 @@ from decision_engine.service.definitions import (
 )
 from decision_engine.service.profiles import HOUR, days, happenings
 from decision_engine.service.records import Event, Webhook
+from decision_engine.waiting import WAITING, listed
 
 DAY = 24 * HOUR
 PAGES = ("page", "screen")
@@ -80,11 +81,19 @@ class Touch(msgspec.Struct, array_like=True, frozen=True):
     incentive: str
 
 
+class Message(msgspec.Struct, array_like=True, frozen=True):
+    """A message that was decided here to leave later."""
+
+    decided_at: int
+    send_at: int
+    channel: str
+
+
 class Person(msgspec.Struct):
     """`items` by the id of the event, so that what comes twice counts once.
 
     `identifiers` are those learned here ("user_id:42"); `refused` has the moment of the last
-    opt-out by channel.
+    opt-out by channel; `waiting` the messages that leave later, by decision.
     """
 
     identifiers: list[str] = []
@@ -93,6 +102,7 @@ class Person(msgspec.Struct):
     refused: dict[str, int] = {}
     has_push: bool = False
     touch: Touch | None = None
+    waiting: dict[str, Message] = {}
 
     def absorb(self, other: Person) -> None:
         """Take over what was seen of the same person under another name."""
@@ -104,6 +114,7 @@ class Person(msgspec.Struct):
             self.refused[channel] = max(at, self.refused.get(channel, at))
         self.has_push |= other.has_push
         self.touch = latest(self.touch, other.touch)
+        self.waiting.update(other.waiting)
 
 
 def latest(one: Touch | None, other: Touch | None) -> Touch | None:
@@ -225,6 +236,7 @@ def _recency(ticket: Ticket) -> tuple[int, str, float]:
 def forget(person: Person, now: int) -> None:
     """Drop what no column can count any more, and what is too much."""
     forget_tickets(person)
+    person.waiting = {k: m for k, m in person.waiting.items() if m.send_at > now}
     old = [key for key, item in person.items.items() if now - item.at > KEPT]
     for key in old:
         del person.items[key]
@@ -272,6 +284,14 @@ def columns(
         out["has_push"] = True
     if person.touch and (as_of is None or person.touch.at > as_of):
         out.update(_touched(person.touch, at))
+    # Those that were decided before the profile was built are in it.
+    later = [
+        (message.send_at, message.channel)
+        for message in person.waiting.values()
+        if message.send_at > at and (as_of is None or message.decided_at > as_of)
+    ]
+    if later:
+        out[WAITING] = listed(profile.get(WAITING), later)
     return out
 
 

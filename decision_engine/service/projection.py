@@ -21,7 +21,7 @@ import msgspec
 from connectors import framed
 from decision_engine.service import live
 from decision_engine.service.commit import Place, Position
-from decision_engine.service.live import Touch, micros
+from decision_engine.service.live import Message, Touch, micros
 from decision_engine.service.people import (
     People,
     identifiers_of_event,
@@ -139,6 +139,10 @@ class Projection:
             incentive=row["incentive"],
         )
         person.touch = live.latest(person.touch, touch)
+        if row["send_at"] and row["carried_out_by"] == "delivery":
+            message = Message(touch.at, micros(row["send_at"]), row["channel"])
+            if message.send_at > touch.at:
+                person.waiting[touch.decision_id] = message
         self.people.changed(key)
         self._store.put_decision(touch.decision_id, touch.at, slot, key, place[:2])
         self.pending.pop(slot, None)

@@ -103,7 +103,10 @@ def make(k: int) -> Bench:
     }
     actions = tuple(
         AgentAction(
-            name, incentives, (9, 13, 19) if i % 5 else (), RULES[i] if i < len(RULES) else None
+            name,
+            incentives,
+            (9, 13, 19) if i % 5 else (),
+            eligible_if=RULES[i] if i < len(RULES) else None,
         )
         for i, name in enumerate(creatives)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from decision_engine.catalog import catalog_of
+from decision_engine.catalog import action_key, catalog_of
 from decision_engine.config import Agent, AgentAction, Creative, Incentive, Outcome
 
 CREATIVES = {
@@ -32,6 +32,23 @@ def test_no_action_first_then_creative_by_incentive_by_hour() -> None:
         "email.note.ten_percent.h19",
         "sms.sorry.none.now",
     )
+
+
+def test_each_wait_is_an_action_of_its_own_and_no_wait_changes_no_key() -> None:
+    creative = CREATIVES["note"]
+    found = catalog_of(
+        agent(AgentAction("note", send_hours=(9, 19), wait_days=(0, 2))), CREATIVES, INCENTIVES
+    )
+    assert found.keys[1:] == (
+        "email.note.none.h09",
+        "email.note.none.h09.d2",
+        "email.note.none.h19",
+        "email.note.none.h19.d2",
+    )
+    assert [a.wait_days for a in found.actions[1:]] == [0, 2, 0, 2]
+    assert list(found.by_time) == [(9, 0), (9, 2), (19, 0), (19, 2)]
+    assert action_key(creative, "none", None, 0) == "email.note.none.now"
+    assert action_key(creative, "none", None, 5) == "email.note.none.d5"
 
 
 def test_an_action_knows_what_its_creative_is() -> None:

@@ -118,6 +118,17 @@ def test_the_whole_text_of_one_decision() -> None:
     assert text() == WHOLE
 
 
+def test_a_wait_in_words() -> None:
+    actions = [dict(a) for a in PLAN["agents"][RECORD["agent"]]["actions"]]
+    for a, wait in zip(actions[1:], (1, 2, 0), strict=True):
+        a["wait_days"] = wait
+    actions[2]["send_hour"] = None
+    agent = {**PLAN["agents"][RECORD["agent"]], "actions": actions}
+    case = Case(RECORD, {**PLAN, "agents": {RECORD["agent"]: agent}}, CREATIVES)
+    assert case.move(1) == 'email "Three things" in 1 day, at 9:00'
+    assert case.move(2) == 'email "Three things" with ten percent in 2 days'
+
+
 def test_the_same_as_data() -> None:
     found = explain(RECORD, PLAN, CREATIVES)
     ruled_out = [(a.action, a.ruled_out_by) for a in found.alternatives]

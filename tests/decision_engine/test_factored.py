@@ -181,6 +181,16 @@ def test_units_are_dimensions_attributes_and_pairs() -> None:
     assert shared_units(FactoredLinearThompson(pairs=()), [action])["k"][-1] == "tone=calm"
 
 
+def test_waits_are_shared_only_where_they_differ() -> None:
+    """An agent whose messages all leave at once learns what it always has."""
+    at_once = [Action(f"a{i}", "email", "hello", "none", hour) for i, hour in enumerate((9, 19))]
+    pairs = (("channel", "wait_days"),)
+    assert not any("wait" in unit for units in units_of(at_once, pairs).values() for unit in units)
+    found = units_of([*at_once, replace(at_once[0], key="later", wait_days=2)], pairs)
+    assert found["later"][-2:] == ("wait_days=2", "channel=email&wait_days=2")
+    assert all("wait_days=0" in found[key] for key in ("a0", "a1"))
+
+
 def test_an_action_without_units_is_a_block_of_its_own() -> None:
     state = replace(learned(), units={})
     mean, _ = factored.posterior(state, ACTIONS, np.ones((1, D)))

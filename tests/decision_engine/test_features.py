@@ -104,6 +104,7 @@ def test_needed_columns_are_those_of_rules_context_and_guardrails() -> None:
     found = needed_columns(agent, catalog, project)
     assert found == (
         "as_of", "consent_push", "country", "has_open_complaint", "has_push", "is_suppressed",
-        "orders", "push_sends_1d", "sends_7d", "time_zone", "velocity", "visits",
+        "messages_waiting", "orders", "push_sends_1d", "sends_7d", "time_zone", "velocity",
+        "visits",
     )  # fmt: skip
     assert all_needed_columns([(agent, catalog), (agent, catalog)], project) == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -53,6 +54,7 @@ PERSON: Mapping[str, Any] = {
     "has_email": True, "has_push": True, "has_phone": True,
     "time_zone": "Europe/London",
     "tier": "gold",
+    "messages_waiting": "",
     "sends_1d": 0, "sends_7d": 0, "sends_30d": 0, "sms_sends_1d": 0, "sms_sends_7d": 0,
 }  # fmt: skip
 CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"))
@@ -70,10 +72,11 @@ def epoch(as_of: datetime = NOON, kill_switch: bool = False) -> Epoch:
     return Epoch("e", "2026-01-15", as_of, "build", "digest", kill_switch)
 
 
-def people(*changes: Mapping[str, Any]) -> Contexts:
-    rows = [{**PERSON, **change} for change in changes]
+def people(*changes: Mapping[str, Any], more: Mapping[str, Any] = MappingProxyType({})) -> Contexts:
+    """Of everybody what PERSON is and has, and `more` columns."""
+    rows = [{**PERSON, **more, **change} for change in changes]
     ids = np.array([f"c{i}" for i in range(len(rows))], dtype=object)
-    return Contexts(ids, {name: column_of([row[name] for row in rows]) for name in PERSON})
+    return Contexts(ids, {name: column_of([row[name] for row in rows]) for name in rows[0]})
 
 
 def blocked(

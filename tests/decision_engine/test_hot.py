@@ -16,6 +16,7 @@ import pytest
 from connectors import framed
 from connectors.framed import FramedLog
 from decision_engine.agent_in_epoch import initial_state
+from decision_engine.record import CarriedOutBy
 from decision_engine.scaffold import init
 from decision_engine.service.app import Receiver
 from decision_engine.service.hot import HotPath, NotReadyError
@@ -52,6 +53,7 @@ PROFILE: dict[str, Any] = {
     "consent_email": True,
     "consent_push": None,
     "consent_sms": None,
+    "messages_waiting": "",
     **{f"{c}sends_{d}d": 0 for c in ("", "email_", "push_", "sms_") for d in (1, 7, 30)},
 }
 
@@ -413,6 +415,38 @@ def test_what_needs_approval_is_not_for_a_caller(tmp_path: Path) -> None:
             CUSTOMER, ["price_page"], "request:2", carried_out_by="delivery"
         )
         assert held
+
+    live(tmp_path, workspace, scene)
+
+
+def test_a_message_that_waits_counts_in_the_next_decision(tmp_path: Path) -> None:
+    init(tmp_path / "shop", "hot", salt="hot-salt-0123456789")
+    path = tmp_path / "shop" / "agents" / "price_page.yml"
+    text = path.read_text() + "\npolicy: {kind: fixed, actions: [email.what_it_includes.none.d3]}\n"
+    path.write_text(text.replace("[none, ten_percent]", "[none]\n    wait_days: [0, 3]"))
+    workspace = Workspace.open(tmp_path / "shop")
+    keys = workspace.catalog("price_page").keys
+
+    async def scene(hot: Hot) -> None:
+        async def decided(n: int, by: CarriedOutBy) -> tuple[dict[str, Any], set[str]]:
+            row = await hot.path.decide(CUSTOMER, ["price_page"], f"request:{n}", carried_out_by=by)
+            assert row
+            capped = zip(keys, row["reasons"], strict=True)
+            return row, {key for key, code in capped if code == Reason.FREQUENCY_CAP}
+
+        by_caller, _ = await decided(1, "caller")
+        assert by_caller["send_at"] == (NOW + timedelta(days=3)).isoformat()
+        first, capped = await decided(2, "delivery")
+        assert not capped
+        _, capped = await decided(3, "delivery")
+        # One message a day: what leaves at once is three days apart from the one that waits.
+        assert capped == {"email.what_it_includes.none.d3"}
+        waiting = hot.path.known.people.columns(CUSTOMER, micros(NOW.isoformat()))
+        assert waiting["messages_waiting"] == f"{micros(first['send_at'])} email"
+        publish(hot.store, workspace, as_of=micros(NOW.isoformat()) + 1)
+        hot.path.known.people.published(CUSTOMER)
+        known = hot.path.known.people.columns(CUSTOMER, micros(NOW.isoformat()) + 2)
+        assert known["messages_waiting"] == ""
 
     live(tmp_path, workspace, scene)
 

@@ -459,7 +459,7 @@ def test_the_minutes_that_a_vendors_limits_ask_for(shop: Path) -> None:
     text = moves.actions.tolist().index("sms.a_text.none.h19")
     braze = DESTINATIONS["braze"].streams["messages"]
     calls = braze.windows[0].calls * 2 + 1
-    tally = Tally(moves)
+    tally = Tally(moves, 0.0)
     tally.pairs[text, text] = calls * braze.batch_size
     tally.pairs[text, 0] = 1
     found = seconds_needed(workspace.project, tally)

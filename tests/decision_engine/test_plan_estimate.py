@@ -15,7 +15,8 @@ from decision_engine.epochs import FEATURES
 from decision_engine.plan.compare import plan
 from decision_engine.plan.estimate import Pair, parts_of
 from decision_engine.plan.journey import COLUMNS, DAY, Journey
-from decision_engine.plan.sides import Made, Moves, side_of
+from decision_engine.plan.sides import CODES, Made, Moves, side_of
+from decision_engine.plan.tally import Tally
 from decision_engine.types import Contexts, column_of, seconds_of
 from decision_engine.workspace import Workspace
 from tests.decision_engine.test_plan import FILES, replacing
@@ -150,7 +151,7 @@ def day(moves: list[int], hours: list[float], at: float) -> Made:
         move=np.array(moves),
         send_at=np.array([at + 3600 * h for h in hours]),
         group=np.full(n, "treatment", dtype=object),
-        ruled=np.zeros((n, 1), dtype=bool),
+        ruled=np.zeros((n, len(CODES)), dtype=bool),
         reachable=np.ones(n, dtype=bool),
         reasons={},
     )
@@ -196,6 +197,22 @@ def test_what_leaves_the_next_day_is_counted_then() -> None:
         today = journey.today().columns
         counts.append([today[c].values[0] for c in ("sends_1d", "sms_sends_7d")])
     assert counts == [[0, 0], [1, 1], [0, 1], [0, 1]]
+
+
+def test_what_waits_is_known_until_it_leaves_and_counted_on_that_day() -> None:
+    start = seconds_of(AS_OF)
+    journey, tally = Journey(people(messages_waiting=["1 push"]), MOVES), Tally(MOVES, start)
+    seen = []
+    for i in range(4):
+        now = start + i * DAY
+        made = day([MAIL if i == 0 else NOTHING], [51 if i == 0 else np.nan], now)
+        tally.add(i, journey.today(), day([NOTHING], [np.nan], now), made)
+        journey.sleep(made, now + DAY)
+        today = journey.today().columns
+        seen.append((today["messages_waiting"].values[0], today["sends_1d"].values[0]))
+    later = f"1 push,{int(start + 51 * 3600)}000000 email"
+    assert seen == [(later, 0), (later, 0), ("1 push", 1), ("1 push", 0)]
+    assert tally.daily == [[0, 0], [0, 0], [0, 1]]
 
 
 def test_earlier_sends_leave_their_windows_one_after_the_other() -> None:

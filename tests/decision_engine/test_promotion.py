@@ -145,7 +145,7 @@ def workspace(tmp_path: Path) -> Workspace:
         {
             "decision_id": row["decision_id"],
             "agent": AGENT,
-            "decided_at": row["decided_at"],
+            "starts_at": row["decided_at"],
             "credited_reward": float(action[i] == best[i]) + rng.normal(0, 0.3),
             "closes_at": NOW - timedelta(days=2),
             "age_hours": 120.0,

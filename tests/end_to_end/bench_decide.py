@@ -80,7 +80,7 @@ select 'c_' || md5(i::varchar) as customer_id, timestamp '2026-03-02 06:00:00' a
     (1.2 * v)::integer as sends_1d, (3 * v)::integer as sends_7d, (8 * v)::integer as sends_30d,
     0 as email_sends_1d, 0 as email_sends_7d, 0 as email_sends_30d, 0 as push_sends_1d,
     0 as push_sends_7d, 0 as push_sends_30d, 0 as sms_sends_1d, (1.1 * w)::integer as sms_sends_7d,
-    0 as sms_sends_30d, u > .995 as is_suppressed, v < .85 as consent_email,
+    0 as sms_sends_30d, '' as messages_waiting, u > .995 as is_suppressed, v < .85 as consent_email,
     w < .5 as consent_push, u < .4 as consent_sms, true as has_email, w < .7 as has_phone,
     v < .6 as has_push, ['bronze', 'silver', 'gold'][1 + (3 * v)::integer % 3] as tier,
     case when u < .4 then 'lead' else 'customer' end as lifecycle_stage, 'US' as country,

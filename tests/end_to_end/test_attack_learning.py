@@ -26,7 +26,8 @@ def rewards_as_of(workspace: Workspace, as_of: datetime, window_hours: int) -> N
         )
         warehouse.rows(
             f"create or replace table {workspace.model('fct_decision_rewards')} as"
-            " select decision_id, agent, decided_at, (p_action > 0.2)::double as credited_reward,"
+            " select decision_id, agent, decided_at as starts_at,"
+            " (p_action > 0.2)::double as credited_reward,"
             f" decided_at + interval ({window_hours}) hour as closes_at,"
             f" {age} as age_hours, {age} >= {window_hours} as is_closed,"
             f" least(1.0, {age} / {window_hours}) as delay_weight, true as is_learnable"

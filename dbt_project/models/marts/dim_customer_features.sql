@@ -62,6 +62,7 @@ final as (
         {{ nextmove.days_since('decisions.last_decision_at') }} as days_since_last_decision,
         {{ nextmove.days_since('decisions.last_send_at') }} as days_since_last_send,
         {{ nextmove.count_of('decisions.step') }},
+        coalesce(decisions.messages_waiting, '') as messages_waiting,
         {% for column in ['sends', 'email_sends', 'push_sends', 'sms_sends'] %}
         {% for days in [1, 7, 30] %}
         {{ nextmove.count_of('decisions.' ~ column ~ '_' ~ days ~ 'd') }},

@@ -33,7 +33,8 @@ decisions as (
         cast(coalesce(rewards.credited_reward, 0) as double precision) as credited_reward,
         cast(coalesce(rewards.cost, 0) as double precision) as cost,
         coalesce(windows.window_hours, 0) as window_hours,
-        {{ nextmove.hours_between('decisions.decided_at', nextmove.as_of()) }} as age_hours,
+        {{ nextmove.starts_at('decisions') }} as starts_at,
+        {{ nextmove.hours_between(nextmove.starts_at('decisions'), nextmove.as_of()) }} as age_hours,
         decisions.group_name in ('treatment', 'random')
         and (
             decisions.action = 'no_action'
@@ -85,7 +86,7 @@ weighed as (
         decisions.*,
         cast(case
             when decisions.age_hours >= decisions.window_hours then 1
-            else coalesce(shares.share, decisions.age_hours / decisions.window_hours)
+            else coalesce(shares.share, greatest(decisions.age_hours, 0) / decisions.window_hours)
         end as double precision) as delay_weight
     from decisions
     left join shares on decisions.decision_id = shares.decision_id
@@ -99,10 +100,11 @@ select
     action,
     policy_version,
     decided_at,
+    starts_at,
     reward,
     -- Of an open decision as much of the cost counts as of all else: the share that has arrived.
     credited_reward + cost * delay_weight as credited_reward,
-    {{ dbt.dateadd('hour', 'window_hours', 'decided_at') }} as closes_at,
+    {{ dbt.dateadd('hour', 'window_hours', 'starts_at') }} as closes_at,
     age_hours >= window_hours as is_closed,
     age_hours,
     delay_weight,

@@ -10,10 +10,10 @@ awaited as (
         decisions.decision_id,
         decisions.agent,
         decisions.customer_id,
-        decisions.decided_at,
+        {{ nextmove.starts_at('decisions') }} as starts_at,
         windows.event,
-        {{ dbt.dateadd('minute', '30 * windows.window_hours', 'decisions.decided_at') }} as middle_at,
-        {{ dbt.dateadd('hour', 'windows.window_hours', 'decisions.decided_at') }} as closes_at
+        {{ dbt.dateadd('minute', '30 * windows.window_hours', nextmove.starts_at('decisions')) }} as middle_at,
+        {{ dbt.dateadd('hour', 'windows.window_hours', nextmove.starts_at('decisions')) }} as closes_at
     from {{ ref('fct_decisions') }} as decisions
     inner join windows on decisions.agent = windows.agent
 ),
@@ -30,7 +30,7 @@ carried as (
     inner join awaited
         on events.decision_id = awaited.decision_id
         and events.event = awaited.event
-        and events.occurred_at >= awaited.decided_at
+        and events.occurred_at >= awaited.starts_at
         and events.occurred_at < awaited.closes_at
 ),
 
@@ -44,13 +44,13 @@ followed as (
         events.is_machine,
         row_number() over (
             partition by events.event, events.event_id, events.customer_id
-            order by awaited.decided_at desc, awaited.decision_id desc
+            order by awaited.starts_at desc, awaited.decision_id desc
         ) as choice
     from events
     inner join awaited
         on events.customer_id = awaited.customer_id
         and events.event = awaited.event
-        and events.occurred_at >= awaited.decided_at
+        and events.occurred_at >= awaited.starts_at
         and events.occurred_at < awaited.closes_at
     where events.decision_id is null
 ),
@@ -89,7 +89,7 @@ select
     event,
     event_id,
     occurred_at,
-    {{ nextmove.hours_between('decided_at', 'occurred_at') }} as delay_hours,
+    {{ nextmove.hours_between('starts_at', 'occurred_at') }} as delay_hours,
     value,
     is_machine
 from attributed

@@ -55,6 +55,7 @@ select
     features.last_channel,
     features.last_incentive,
     features.step,
+    features.messages_waiting,
     {% for count in ['sends', 'email_sends', 'push_sends', 'sms_sends'] %}
     {% for days in [1, 7, 30] %}
     features.{{ count }}_{{ days }}d,

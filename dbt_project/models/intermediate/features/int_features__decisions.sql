@@ -38,6 +38,27 @@ sent as (
         {% endfor %}
     from sends
     group by 1
+),
+
+-- A message that failed or was skipped is over; one that did not get through is tried again.
+ended as (
+    select decision_id from {{ ref('fct_deliveries') }} where status <> 'not_sent' group by 1
+),
+
+waiting as (
+    select
+        decisions.customer_id as waits,
+        {{ dbt.listagg(
+            "cast(" ~ nextmove.epoch_us('decisions.send_at') ~ " as text) || ' ' || decisions.channel",
+            "','", 'order by decisions.send_at, decisions.decision_id'
+        ) }} as messages_waiting
+    from {{ ref('fct_decisions') }} as decisions
+    left join ended on decisions.decision_id = ended.decision_id
+    where decisions.action <> 'no_action'
+        and coalesce(decisions.carried_out_by, 'delivery') = 'delivery'
+        and decisions.expires_at > {{ nextmove.as_of() }}
+        and ended.decision_id is null
+    group by 1
 )
 
 select
@@ -49,7 +70,9 @@ select
     ranked.last_channel,
     ranked.last_incentive,
     ranked.last_decision_at,
+    waiting.messages_waiting,
     sent.*
 from ranked
 left join sent on ranked.customer_id = sent.sent_to
+left join waiting on ranked.customer_id = waiting.waits
 where ranked.recency = 1

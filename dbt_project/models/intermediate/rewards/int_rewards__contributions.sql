@@ -36,7 +36,7 @@ sends as (
     where status in ('accepted', 'unknown')
     group by 1
     union all
-    select decision_id, decided_at as occurred_at
+    select decision_id, {{ nextmove.starts_at('decisions') }} as occurred_at
     from decisions
     where carried_out_by = 'caller' and action <> 'no_action'
 ),
@@ -47,7 +47,7 @@ messages as (
         decisions.agent,
         weights.event,
         sends.occurred_at,
-        {{ nextmove.hours_between('decisions.decided_at', 'sends.occurred_at') }} as delay_hours,
+        {{ nextmove.hours_between(nextmove.starts_at('decisions'), 'sends.occurred_at') }} as delay_hours,
         weights.window_hours,
         weights.sequence_credit,
         weights.weight as reward
@@ -93,9 +93,10 @@ steps as (
         decision_id,
         agent,
         customer_id,
-        decided_at,
+        {{ nextmove.starts_at('decisions') }} as starts_at,
         row_number() over (
-            partition by agent, customer_id order by decided_at, decision_id
+            partition by agent, customer_id
+            order by {{ nextmove.starts_at('decisions') }}, decision_id
         ) as step
     from decisions
     where agent in (select agent from weights where sequence_credit > 0)
@@ -106,7 +107,7 @@ credits as (
     select
         earlier.decision_id,
         own.agent,
-        {{ nextmove.hours_between('earlier.decided_at', 'own.occurred_at') }} as delay_hours,
+        {{ nextmove.hours_between('earlier.starts_at', 'own.occurred_at') }} as delay_hours,
         own.window_hours,
         own.reward * power(own.sequence_credit, later.step - earlier.step) as reward
     from own

@@ -1,0 +1,92 @@
+"""Frequency caps: how many messages there are around the moment at which one more would leave.
+
+What was sent is counted by the profile, in windows that end when it is built. Of a message that
+leaves later, part of these windows is over by then, so the shortest of them is taken that still
+reaches back far enough; it may count a message too many, never one too few. What was decided and
+has not left yet is listed by the profile with the moment it will, and counts on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from decision_engine.config import Project
+from decision_engine.legal_windows import regulated
+from decision_engine.scene import Ruling, Scene, number
+from decision_engine.types import Bools, Catalog, Floats, Ints, seconds_of
+from decision_engine.waiting import WAITING, Waiting
+
+WINDOWS = (1, 7, 30)
+"""Days that profiles count sends in."""
+
+_DAY = 86_400.0
+
+
+def frequency_caps(scene: Scene) -> Iterator[Ruling]:
+    """No cap of the project, and none that the law of their place sets, is used up."""
+    on = scene.catalog.on
+    for cap in scene.project.caps:
+        for counted, known, actions in _counts(scene, cap.channel, cap.days, on.get(cap.channel)):
+            used_up = ~(known & (counted < number(float(cap.max))))
+            yield scene.held_by("frequency_cap", used_up, known), actions
+    for channel, promotions in scene.catalog.promotions_on.items():
+        if channel in regulated():
+            law, place = scene.law(channel)
+            for counted, known, actions in _counts(scene, channel, 1, promotions):
+                if law.max_24h is not None:
+                    yield ~(known & (counted < law.max_24h[place])), actions
+
+
+def columns_of_caps(catalog: Catalog, project: Project) -> set[str]:
+    """The columns that `frequency_caps` reads for these actions."""
+    caps: set[tuple[str | None, int]] = {(cap.channel, cap.days) for cap in project.caps}
+    caps |= {(channel, 1) for channel in catalog.promotions_on.keys() & regulated()}
+    columns = {sends_column(*cap) for cap in caps}
+    if catalog.has_waits:
+        columns |= {sends_column(c, w) for c, days in caps for w in WINDOWS if w < days}
+    return columns | ({WAITING} if caps else set())
+
+
+def sends_column(channel: str | None, days: int) -> str:
+    """The column that counts sends of so many days: `sends_7d`, `email_sends_1d`."""
+    return f"sends_{days}d" if channel is None else f"{channel}_sends_{days}d"
+
+
+def _counts(
+    scene: Scene, channel: str | None, days: int, messages: Ints | None
+) -> Iterator[tuple[Floats, Bools, Ints]]:
+    """What counts for a cap (n,), of whom it is known (n,), and for which of the messages."""
+    if messages is None:
+        return
+    counted, known = scene.column(sends_column(channel, days))
+    waiting, told = scene.waiting, scene.column(WAITING).valid
+    if not scene.catalog.has_waits and not len(waiting.rows):
+        yield counted, known & told, messages
+        return
+    for slot, actions in scene.catalog.by_slot(messages):
+        at = scene.times.at[:, slot]
+        if scene.catalog.has_waits:
+            counted, known = _sent(scene, channel, days, at)
+        yield counted + _near(waiting, channel, at, days), known & told, actions
+
+
+def _sent(scene: Scene, channel: str | None, days: int, at: Floats) -> tuple[Floats, Bools]:
+    """The messages sent within so many days before the moments (n,), and of whom it is known."""
+    counted, known = scene.column(sends_column(channel, days))
+    # What of the window is not still to come.
+    reach = days - (at - seconds_of(scene.epoch.as_of)) / _DAY
+    for window in reversed([w for w in WINDOWS if w < days]):
+        fewer, told = scene.column(sends_column(channel, window))
+        counted, known = np.where(reach <= window, fewer, counted), known & told
+    return np.where(reach <= 0, 0.0, counted), known
+
+
+def _near(waiting: Waiting, channel: str | None, at: Floats, days: int) -> Floats:
+    """How many of the messages that wait leave within so many days of the moments (n,)."""
+    near = np.abs(waiting.at - at[waiting.rows]) < days * _DAY
+    if channel is not None:
+        near &= waiting.channels == channel
+    counts: Floats = np.bincount(waiting.rows[near], minlength=len(at)).astype(np.float64)
+    return counts
