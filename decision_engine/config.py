@@ -37,7 +37,7 @@ class Outcome(Frozen, frozen=True):
     within `window` of the decision. Two events are what we spend: `message`, a message that has
     left (dollars: `message_cents`), and `incentive`, one that was given and followed by an order
     (dollars: its `cost_cents`). Their weight is negative. `retained` is an activity (a visit, an
-    order, a use of a feature) in the second half of the window; weight 0 only measures it.
+    order, a use of a feature) in the second half of the window. What has weight 0 is measured only.
     """
 
     event: Name

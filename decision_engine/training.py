@@ -152,13 +152,14 @@ def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None
 def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[list[Any]]:
     """What the rewards were counted by when they were built.
 
-    Event, weight, per, window, credit, from when on, what it is spent on. It counts from when the
-    message leaves; it once did from the decision, and states of then are learned anew.
+    Event, weight, per, window, credit, from when on, what it is spent on. What weighs nothing is
+    not among it. It counts from when the message leaves; it once did from the decision, and
+    states of then are learned anew.
     """
     rows = warehouse.rows(
         "select event, weight, per, window_hours, sequence_credit, 'leaving',"
         f" coalesce(spent_on, '') from {workspace.engine('agent_outcomes')}"
-        " where agent = ? and (weight <> 0 or event <> 'retained')",  # that is measured only
+        " where agent = ? and weight <> 0",
         [agent],
     )
     return sorted(list(row) for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from decision_engine.config import Agent, Outcome
 from decision_engine.features import feature_names
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.plan.baseline import Baseline
@@ -62,11 +63,16 @@ def _learning(before: Side, after: Side) -> Iterator[str]:
             continue
         if feature_names(old.config.context) != feature_names(agent.config.context):
             yield f"{agent.name}: with another context it begins to learn from nothing."
-        if old.config.outcomes != agent.config.outcomes:
+        if _counting(old.config) != _counting(agent.config):
             yield (
                 f"{agent.name}: outcomes count otherwise, so what was learned and estimated is of"
                 " the old ones until the next `learn`."
             )
+
+
+def _counting(agent: Agent) -> list[Outcome]:
+    """The outcomes that rewards are made of."""
+    return [outcome for outcome in agent.outcomes if outcome.weight]
 
 
 def _volumes(plan: Plan) -> Iterator[str]:

@@ -21,6 +21,7 @@ from decision_engine.agent_in_epoch import in_epoch, plan_of
 from decision_engine.build import write_agent_outcomes
 from decision_engine.cli import main
 from decision_engine.tables import DECISIONS, EPOCHS
+from decision_engine.training import outcomes_of
 from decision_engine.types import Floats
 from decision_engine.workspace import Workspace
 
@@ -172,6 +173,15 @@ def test_what_causes_comes_first_and_what_goes_together_is_the_wrong_way_round(
     assert "Who stays: active again 7 to 14 days later, in points over doing nothing" in told
     assert f"- {tour} looks better than it is" in told
     assert f"- {call}: " in told
+
+
+def test_what_is_measured_only_is_nothing_to_learn_anew_for(
+    filled: Callable[[int], Workspace],
+) -> None:
+    workspace = filled(1)
+    with workspace.warehouse() as warehouse:
+        counted = outcomes_of(workspace, warehouse, "stay")
+    assert [event for event, *_ in counted] == ["order"]
 
 
 def test_too_few_are_refused_with_the_reason(filled: Callable[[int], Workspace]) -> None:

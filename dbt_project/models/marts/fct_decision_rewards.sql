@@ -1,8 +1,8 @@
 with windows as (
     select agent, max(window_hours) as window_hours
     from {{ ref('stg_nextmove__agent_outcomes') }}
-    -- Retention that is measured only, and not rewarded, keeps no decision open.
-    where weight <> 0 or event <> 'retained'
+    -- What weighs nothing is measured only, and keeps no decision open.
+    where weight <> 0
     group by 1
 ),
 
