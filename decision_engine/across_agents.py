@@ -106,7 +106,7 @@ def audience_of(
     suppressed, known = contexts.columns["is_suppressed"]
     # Who objected is not even considered; of whom it is not known, nothing is possible.
     wanted = parsed(agent.config.audience).holds(contexts) & ~(suppressed.astype(bool) & known)
-    return possible(contexts.take(wanted), np.flatnonzero(wanted), agent, epoch, project, channel)
+    return possible(contexts.take(wanted), wanted.nonzero()[0], agent, epoch, project, channel)
 
 
 def possible(

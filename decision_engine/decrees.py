@@ -29,14 +29,14 @@ def excluded(scene: Scene) -> Iterator[Ruling]:
 def paused(scene: Scene) -> Iterator[Ruling]:
     """No message of a paused agent; none at all when it cannot be known what is paused."""
     if not scene.overrides.is_known or scene.overrides.on("pause", scene.epoch.as_of):
-        yield scene.everybody(True), scene.catalog.on[None]
+        yield scene.everybody(), scene.catalog.on[None]
 
 
 def frozen(scene: Scene) -> Iterator[Ruling]:
     """No frozen action."""
     for override in scene.overrides.on("freeze", scene.epoch.as_of):
         yield (
-            scene.everybody(True),
+            scene.everybody(),
             np.intersect1d(actions_of(override, scene.catalog), scene.catalog.on[None]),
         )
 

@@ -55,7 +55,8 @@ NOT_APPROVED = "not_approved"
 
 def kill_switch(scene: Scene) -> Iterator[Ruling]:
     """Everything stops."""
-    yield scene.everybody(scene.epoch.kill_switch), scene.catalog.on[None]
+    if scene.epoch.kill_switch:
+        yield scene.everybody(), scene.catalog.on[None]
 
 
 def stale_profile(scene: Scene) -> Iterator[Ruling]:
@@ -118,7 +119,7 @@ def other_channel(scene: Scene) -> Iterator[Ruling]:
     """Who asks for one channel is answered with that channel, or with nothing."""
     if scene.channel is not None:
         on = scene.catalog.on
-        yield scene.everybody(True), np.setdiff1d(on[None], on.get(scene.channel, []))
+        yield scene.everybody(), np.setdiff1d(on[None], on.get(scene.channel, []))
 
 
 GUARDRAILS: Mapping[Reason, Guardrail] = {

@@ -85,9 +85,9 @@ class Scene:
         waived = is_waived(self.project, guardrail, self.contexts.customer_ids)
         return people & ~(known & waived)
 
-    def everybody(self, is_so: bool) -> Bools:
-        """(n,) of the same answer."""
-        return np.full(len(self.contexts), is_so)
+    def everybody(self) -> Bools:
+        """(n,) true."""
+        return np.ones(len(self.contexts), dtype=bool)
 
 
 Ruling = tuple[Bools, Ints]

@@ -94,9 +94,9 @@ class Contexts:
     def take(self, rows: NDArray[Any]) -> Contexts:
         """The given rows (index or bool array); a column is taken when it is first asked for."""
         if rows.dtype == bool:
-            if rows.all():
+            if np.count_nonzero(rows) == len(rows):
                 return self
-            rows = np.flatnonzero(rows)
+            rows = rows.nonzero()[0]
         return Contexts(self.customer_ids[rows], _Taken(self.columns, rows))
 
 

@@ -31,7 +31,7 @@ _NONE = Waiting(np.empty(0, np.int64), np.empty(0, object), np.empty(0))
 def waiting_in(column: Column) -> Waiting:
     """What the column says; of whom it is not known, nothing."""
     texts, known = column
-    found = np.flatnonzero(known & (texts != "")).tolist() if texts.dtype == object else []
+    found = (known & (texts != "")).nonzero()[0].tolist() if texts.dtype == object else []
     if not found:
         return _NONE
     entries = [(row, *entry.split(" ")) for row in found for entry in texts[row].split(",")]
