@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.evaluate import Log
 from decision_engine.features import feature_names
 from decision_engine.logged import REWARDS
+from decision_engine.training import rewards_as_of
 from decision_engine.types import Bools, Floats, Ints, Reason
 from decision_engine.workspace import Workspace
 
@@ -75,16 +77,19 @@ def read_retention(
 ) -> AgentLog | None:
     """As `read_log`, with reward 1 for whom was retained and 0 for whom was not.
 
-    The decisions are those whose `window_hours` are over.
+    The decisions are those made `window_hours` before the build, whatever was done: if what was
+    done decided which ones count, actions would not compare.
     """
+    as_of = rewards_as_of(workspace, warehouse)
+    if as_of is None:
+        return None
+    latest = as_of - timedelta(hours=window_hours)
     outcome = (
         f" left join {workspace.model('fct_outcomes')} o"
         " on o.decision_id = r.decision_id and o.event = 'retained'"
     )
     reward = "cast(case when o.decision_id is null then 0 else 1 end as double precision)"
-    return _read(
-        workspace, warehouse, agent, reward, outcome, "r.age_hours >= ?", [float(window_hours)]
-    )
+    return _read(workspace, warehouse, agent, reward, outcome, "d.decided_at <= ?", [latest])
 
 
 def _read(
@@ -94,7 +99,7 @@ def _read(
     reward: str,
     outcome: str,
     is_over: str,
-    parameters: list[float],
+    parameters: list[datetime],
 ) -> AgentLog | None:
     plans = _plans(workspace, warehouse, agent)
     batches, seen = [], 0

@@ -109,7 +109,8 @@ def filled(tmp_path: Path) -> Callable[[int], Workspace]:
         ]
         rewards = [
             {key: d[key] for key in ("decision_id", "customer_id", "group_name", "decided_at")}
-            | {"reward": 0.0, "is_closed": True, "age_hours": 312.0 if young[i] else 336.0}
+            | {"starts_at": d["decided_at"], "age_hours": 312.0 if young[i] else 336.0}
+            | {"reward": 0.0, "is_closed": True}
             for i, d in enumerate(decisions)
         ]
         outcomes = [

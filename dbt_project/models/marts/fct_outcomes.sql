@@ -1,3 +1,11 @@
+{#- Whether somebody stays is asked at the same age of every decision, so that actions compare. -#}
+{%- set starts_at -%}
+case
+            when windows.event = 'retained' then decisions.decided_at
+            else {{ nextmove.starts_at('decisions') }}
+        end
+{%- endset -%}
+
 with windows as (
     select agent, event, max(window_hours) as window_hours
     from {{ ref('stg_nextmove__agent_outcomes') }}
@@ -10,10 +18,10 @@ awaited as (
         decisions.decision_id,
         decisions.agent,
         decisions.customer_id,
-        {{ nextmove.starts_at('decisions') }} as starts_at,
+        {{ starts_at }} as starts_at,
         windows.event,
-        {{ dbt.dateadd('minute', '30 * windows.window_hours', nextmove.starts_at('decisions')) }} as middle_at,
-        {{ dbt.dateadd('hour', 'windows.window_hours', nextmove.starts_at('decisions')) }} as closes_at
+        {{ dbt.dateadd('minute', '30 * windows.window_hours', starts_at) }} as middle_at,
+        {{ dbt.dateadd('hour', 'windows.window_hours', starts_at) }} as closes_at
     from {{ ref('fct_decisions') }} as decisions
     inner join windows on decisions.agent = windows.agent
 ),
