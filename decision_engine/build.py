@@ -156,7 +156,7 @@ def prepare(workspace: Workspace) -> Any:
             _install_package(folder)
             parsed = dbtRunner().invoke(["parse", *_common_arguments(workspace, ANY_MOMENT)])
         if not parsed.success:
-            raise StepError(f"dbt could not read the project: {parsed.exception}")
+            raise _unreadable(parsed.exception)
         _manifests[folder] = parsed.result
     return _manifests[folder]
 
@@ -171,10 +171,29 @@ def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
     finally:
         _let_go_of_the_database()
     if outcome.exception is not None:
+        _require_uninterrupted(outcome.exception)
         raise StepError(f"dbt stopped: {outcome.exception}")
     if not outcome.success:
         raise StepError("\n".join(_failures(outcome.result)) or "dbt failed")
     return outcome.result
+
+
+def _unreadable(error: BaseException | None) -> ConfigurationError:
+    """Why dbt could not read the project; another try would find it the same."""
+    _require_uninterrupted(error)
+    text = " ".join(str(error).split()).removeprefix("Runtime Error ")
+    if "profile" in text.lower():
+        hint = "`nextmove init` in another folder shows how the file was"
+        return ConfigurationError(f"dbt/profiles.yml: {text}", hint)
+    return ConfigurationError(f"dbt could not read the project: {text}")
+
+
+def _require_uninterrupted(error: BaseException | None) -> None:
+    """Dbt keeps Ctrl-C to itself, and may tell of what came of it instead."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt
+        error = error.__context__
 
 
 def _let_go_of_the_database() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +76,12 @@ def reported_errors() -> Iterator[None]:
         sys.exit(2)
     except (StepError, connector_errors.ConnectorError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except Exception as error:
+        # A file system says so by an errno, a warehouse in its own words around these.
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        errors.print("the disk is full: make room, then do it again; it goes on", style="red")
         sys.exit(1)
 
 

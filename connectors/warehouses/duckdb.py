@@ -70,7 +70,13 @@ class DuckDB:
         path = Path(path)
         if read_only and not path.exists():
             raise ConfigurationError(
-                f"{path.name} does not exist", "load your tables into it first"
+                f"{path.name} does not exist",
+                "load your tables into it first; `warehouse.path` says where it is",
+            )
+        if not path.parent.is_dir():
+            raise ConfigurationError(
+                f"{path.name} cannot be made: its folder does not exist",
+                "`warehouse.path` says where it is",
             )
         try:
             self._db = duckdb.connect(

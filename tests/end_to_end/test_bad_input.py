@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectors.limits import Limiter
+from decision_engine import build
 from decision_engine.cli import main
+from decision_engine.command import reported_errors
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
 
@@ -208,3 +212,50 @@ def test_a_rule_is_checked_before_there_is_a_warehouse(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "agents/win_back.yml:6: audience" in result.stderr
     assert "did you mean 'days_since_last_order'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "told"),
+    [
+        ("dbt/profiles.yml", "nextmove:\n", "another:\n", "dbt/profiles.yml: "),
+        ("nextmove.yml", "path: warehouse.duckdb", "path: no/w.duckdb", "`warehouse.path` says"),
+    ],
+)
+def test_what_no_other_try_cures(
+    project: Path, name: str, before: str, after: str, told: str
+) -> None:
+    edit(project, name, before, after)
+
+    result = nextmove("build", "--project", str(project), *AS_OF)
+
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_that_dbt_kept_to_itself() -> None:
+    told = RuntimeError("the connection is busy")
+    told.__context__ = KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        build._require_uninterrupted(told)
+    build._require_uninterrupted(RuntimeError("something else"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError(f"Failed to commit: {os.strerror(errno.ENOSPC)}"),
+    ],
+)
+def test_full_disk(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"), reported_errors():
+        raise error
+
+    assert capsys.readouterr().err.startswith("the disk is full: make room")
+
+
+def test_what_was_not_foreseen_is_shown_whole() -> None:
+    with pytest.raises(PermissionError), reported_errors():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
