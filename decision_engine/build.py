@@ -23,6 +23,7 @@ from decision_engine.confirmed import SHIPPED
 from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
+from decision_engine.zone_offsets import write_zone_offsets
 
 PROFILES = "dim_customer_features"
 
@@ -69,6 +70,7 @@ def build(
             if problems := missing_sources(workspace, warehouse):
                 raise ConfigurationError("\n".join(problems))
             write_agent_outcomes(workspace, warehouse)
+            write_zone_offsets(workspace, warehouse, as_of)
         arguments = [command, *_common_arguments(workspace, as_of)]
         arguments += ["--select", select] if select else []
         left_out = [*exclude, *unread_outboxes(workspace)]

@@ -28,6 +28,14 @@ AGENT_OUTCOMES = pa.schema(
         "spent_on": _TEXT,
     }
 )
+ZONE_OFFSETS = pa.schema(
+    {
+        "time_zone": _TEXT,
+        "valid_from": _TIME,
+        "valid_until": _TIME,
+        "offset_minutes": _INT,
+    }
+)
 EPOCHS = pa.schema(
     {
         "epoch_id": _TEXT,
@@ -226,6 +234,7 @@ RUNS = pa.schema({"slot": _TEXT, "step": _TEXT, "as_of": _TIME, "totals": _TEXT}
 
 ENGINE_TABLES: dict[str, pa.Schema] = {
     "agent_outcomes": AGENT_OUTCOMES,
+    "zone_offsets": ZONE_OFFSETS,
     "configurations": CONFIGURATIONS,
     "data_checks": DATA_CHECKS,
     "epochs": EPOCHS,

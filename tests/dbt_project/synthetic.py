@@ -77,6 +77,9 @@ def _raw(n: int) -> list[str]:
 def _engine(n: int, decisions: int) -> list[str]:
     days = max(1, decisions // n)
     return [
+        """insert into nextmove_engine.zone_offsets by name
+            select 'UTC' as time_zone, timestamp '2025-01-01' as valid_from,
+                timestamp '2027-01-01' as valid_until, 0 as offset_minutes""",
         """insert into nextmove_engine.agent_outcomes
             (agent, event, weight, per, window_hours) values
             ('growth', 'order', 1.0, 'dollar', 72), ('growth', 'click', 0.1, 'event', 72),

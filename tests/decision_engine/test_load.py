@@ -156,7 +156,7 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
         (HELLO, "goal: Say hello\n", "", "agents/hello.yml:1: field 'goal' is missing"),
         (HELLO, "goal: Say", "gaol: Say",
          "agents/hello.yml:2: gaol: unknown field 'gaol'; known: actions, agent, approval,"),
-        (HELLO, "goal: Say", "gaol: Say", "policy, ...; did you mean 'goal'?"),
+        (HELLO, "goal: Say", "gaol: Say", "owner, ...; did you mean 'goal'?"),
         (HELLO, "goal: Say hello", "goal: Say hello\ntime_to_live: 0d",
          "agents/hello.yml:3: time_to_live: must be at least 1h"),
         (HELLO, "goal: Say hello", "goal: a\ngoal: b",

@@ -41,6 +41,9 @@ ENGINE = {
         "build",
         "dbt, for the rewards",
     ),
+    "zone_offsets": Room(
+        "time zone x setting of its clock in the last three months", "build", "dbt, for hours"
+    ),
     "configurations": Room(
         "configuration that a date was decided under, by its digest", "decide", "plan"
     ),

@@ -48,6 +48,9 @@ final as (
             + ln(1 + 3 * coalesce(intent.forms_7d, 0)) as double precision
         ) as cross_channel_intent,
         messages.preferred_channel,
+        {% for part in var('nextmove_hours').parts %}
+        hours.seen_{{ part }},
+        {% endfor %}
         {% for c in channels %}
         cast(coalesce(messages.{{ c }}_clicks, 0) + 1 as double precision) / (
             coalesce(messages.{{ c }}_other_sends, 0) + coalesce(decisions.{{ c }}_sends, 0) + 10
@@ -80,7 +83,7 @@ final as (
         {{ nextmove.count_of('crm.account_deals_won') }},
         crm.account_employees
     from customers
-    {% for name in ['web', 'messages', 'orders', 'support', 'intent', 'permissions', 'crm', 'decisions'] %}
+    {% for name in ['web', 'messages', 'orders', 'support', 'intent', 'permissions', 'crm', 'decisions', 'hours'] %}
     left join {{ ref('int_features__' ~ name) }} as {{ name }} on customers.customer_id = {{ name }}.customer_id
     {% endfor %}
 )

@@ -46,6 +46,9 @@ select
     features.forms_7d,
     features.cross_channel_intent,
     features.preferred_channel,
+    {% for part in var('nextmove_hours').parts %}
+    features.seen_{{ part }},
+    {% endfor %}
     features.email_click_rate,
     features.push_click_rate,
     features.sms_click_rate,
