@@ -84,6 +84,11 @@ shares as (
 weighed as (
     select
         decisions.*,
+        -- Who was decided for together is closed together, or the first to be closed would be
+        -- those to whom nothing was sent, and nobody could be compared.
+        max(decisions.starts_at) over (
+            partition by decisions.agent, decisions.decided_at
+        ) as last_starts_at,
         cast(case
             when decisions.age_hours >= decisions.window_hours then 1
             else coalesce(shares.share, greatest(decisions.age_hours, 0) / decisions.window_hours)
@@ -104,8 +109,8 @@ select
     reward,
     -- Of an open decision as much of the cost counts as of all else: the share that has arrived.
     credited_reward + cost * delay_weight as credited_reward,
-    {{ dbt.dateadd('hour', 'window_hours', 'starts_at') }} as closes_at,
-    age_hours >= window_hours as is_closed,
+    {{ dbt.dateadd('hour', 'window_hours', 'last_starts_at') }} as closes_at,
+    {{ dbt.dateadd('hour', 'window_hours', 'last_starts_at') }} <= {{ nextmove.as_of() }} as is_closed,
     age_hours,
     delay_weight,
     is_learnable
