@@ -71,5 +71,5 @@ def test_every_agent_is_small_enough_to_learn(tmp_path: Path) -> None:
     init(tmp_path, "shop")
     _, agents, _ = load_project(tmp_path)
     for agent in agents.values():
-        assert 6 <= len(agent.context) <= 12
+        assert 6 <= len(agent.context) <= 13
         assert {o.event for o in agent.outcomes} >= {"order", "click", "unsubscribe", "complaint"}
