@@ -74,5 +74,6 @@ def four_days_pass(workspace: Workspace) -> None:
     """As if all decisions had been made four days ago: their outcomes have closed since."""
     with workspace.warehouse() as warehouse:
         warehouse.rows(
-            f"update {workspace.engine('decisions')} set decided_at = decided_at - interval 4 day"
+            f"update {workspace.engine('decisions')} set decided_at = decided_at - interval 4 day,"
+            " send_at = send_at - interval 4 day"
         )

@@ -48,7 +48,7 @@ def lived_twice(
 ) -> list[tuple[Path, dict[str, Any]]]:
     """The same demo in two folders, side by side."""
     folders = [tmp_path_factory.mktemp("demo") / "demo" for _ in range(2)]
-    size = ("--customers", "800", "--days", "3", "--seed", "11", "--json")
+    size = ("--customers", "800", "--days", "4", "--seed", "11", "--json")
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda folder: nextmove("demo", *size, "--dir", str(folder)), folders))
     assert [run.returncode for run in done] == [0, 0], done[0].stderr + done[1].stderr
