@@ -92,9 +92,12 @@ class AgentInEpoch:
 
     @cached_property
     def dropped_features(self) -> Ints:
-        """The places of their features in the basis."""
+        """The places in the basis of features of columns not to trust.
+
+        Those by which it holds too: that it did nothing is learned from as well.
+        """
         names = feature_names(self.config.context)
-        return np.array([i for i, n in enumerate(names) if source_of(n) in self.dropped], int)
+        return np.array([i for i, n in enumerate(names) if source_of(n) in self.distrusted], int)
 
     def group_of(self, customer_ids: Any) -> Ints:
         """The index of each customer's group, (n,)."""

@@ -44,11 +44,12 @@ def frozen(scene: Scene) -> Iterator[Ruling]:
 def with_lists(
     reasons: Reasons, lists: tuple[SmallList, ...], catalog: Catalog, contexts: Contexts
 ) -> Reasons:
-    """The reasons (n, k) after the small lists; who is on several follows the first."""
-    free = np.ones(len(reasons), dtype=bool)
+    """The reasons (n, k) after the small lists.
+
+    Who is on several follows the first: it leaves one action, and nothing to settle for others.
+    """
     for small in lists:
         wanted = [catalog.keys.index(key) for key in small.actions]
-        members = parsed(small.members).holds(contexts) & free
+        members = parsed(small.members).holds(contexts)
         reasons = settled(reasons, [*wanted, 0], members, Reason.SMALL_LIST)
-        free &= ~members
     return reasons

@@ -195,7 +195,7 @@ def commit(
     }
     with warehouse.transaction():
         for agent in agents:
-            keep_prior(workspace, warehouse, agent.state, epoch.as_of)
+            keep_state(workspace, warehouse, agent.state, epoch.as_of)
         configurations.keep(workspace, warehouse, epoch.config_digest, epoch.as_of)
         _close(workspace, warehouse, "slot", epoch.slot)
         begun = warehouse.insert_absent(
@@ -208,21 +208,26 @@ def commit(
             )
 
 
-def keep_prior(
+def keep_state(
     workspace: Workspace, warehouse: Warehouse, state: PolicyState, as_of: datetime
 ) -> None:
-    """Store a state that no learn has stored, so that its decisions can be made again."""
+    """Store a state that no learn has stored, so that its decisions can be made again.
+
+    A prior; or a learned one under other `units`, which knows all whom that one knows.
+    """
     if read_state(workspace, warehouse, state.agent, state.version) is not None:
         return
+    decisions = state.decisions
+    note = "other attributes or pairs" if decisions else "prior"
     row = {
         "agent": state.agent,
         "version": state.version,
         "as_of": as_of,
         "policy": state.policy,
         "closed_through": None,
-        "n_decisions": 0,
+        "n_decisions": decisions,
         "state": save(state),
-        "summary": json.dumps({"version": state.version, "decisions": 0, "note": "prior"}),
+        "summary": json.dumps({"version": state.version, "decisions": decisions, "note": note}),
         "is_current": False,
     }
     table = pa.Table.from_pylist([row], schema=POLICY_STATES)
@@ -242,7 +247,7 @@ def start_from_prior(
         workspace.engine("policy_states"),
     )
     with warehouse.transaction():
-        keep_prior(workspace, warehouse, prior, as_of)
+        keep_state(workspace, warehouse, prior, as_of)
         warehouse.rows(
             f"update {table} set is_current = (version = ?) where agent = ?", [prior.version, agent]
         )

@@ -16,7 +16,7 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -173,6 +173,8 @@ def _unlearn(
         after = subtract(after, rows, state.actions)
     theta = state.theta
     anew = fold(others, k, d, state.as_of, theta.half_life_days, theta.usual)
+    # The one setting that is somebody's own reward, and that no later learn would forget.
+    after = replace(after, theta=replace(theta, low=anew.lowest))
     difference = max(_apart(after.closed, anew.closed), _apart(after.open, anew.open))
     if not difference <= PROVEN:
         raise StepError(

@@ -15,7 +15,14 @@ from typing import Any
 from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
-from decision_engine.guardrails import REASON_NAMES, at_send, columns_of, message_of, refused
+from decision_engine.guardrails import (
+    REASON_NAMES,
+    UNKNOWN_AGENT,
+    at_send,
+    columns_of,
+    message_of,
+    refused,
+)
 from decision_engine.limits_left import Till, left
 from decision_engine.news import Feed, Identifier
 from decision_engine.overrides import Overrides
@@ -64,6 +71,9 @@ class Gate:
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.look()
         self.look_at_overrides()
+        agent = self.workspace.agents.get(intent["agent"])
+        if agent is None:  # its rules, and whether a person has to approve, went with it
+            return UNKNOWN_AGENT
         profile = self.profiles.get(intent["customer_id"])
         fresh = self.fresh(intent, profile) if profile is not None else None
         reason = at_send(
@@ -72,7 +82,7 @@ class Gate:
             self.workspace.project,
             now,
             self.workspace.is_stopped,
-            self.workspace.agents.get(intent["agent"]),
+            agent,
             self.overrides,
         )
         if reason is None and self.workspace.project.limits and not self.is_left(intent, now):

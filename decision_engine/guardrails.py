@@ -49,7 +49,7 @@ MAX_PROFILE_AGE = timedelta(hours=48)
 """Profiles older than this are no ground for a decision, nor for a send."""
 
 EXPIRED, UNKNOWN_PERSON, OVERRIDDEN = "expired", "unknown_person", "overridden"
-NOT_APPROVED = "not_approved"
+NOT_APPROVED, UNKNOWN_AGENT = "not_approved", "unknown_agent"
 """Reasons that only the send boundary has."""
 
 
@@ -226,8 +226,8 @@ def at_send(
     columns now, None when there is no such person any more. The counters in `fresh` must not
     count this message; others that wait do not count either, each is asked about when it leaves.
     The same guardrails as `reasons`, but for the action's own eligibility rule, which belongs to
-    the decision; and the zone known at decision time must agree as well. `agent` is the intent's,
-    None when the project has lost it; `overrides` are all there are.
+    the decision; and the zone known at decision time must agree as well. `agent` is the intent's;
+    `overrides` are all there are.
     """
     if utc(now) >= utc(datetime.fromisoformat(intent["expires_at"])):
         return EXPIRED

@@ -162,6 +162,11 @@ class PolicyState:
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def decisions(self) -> int:
+        """How many it has learned from, open ones too."""
+        return int(self.closed.count.sum() + self.open.count.sum())
+
     def evidence(self, actions: tuple[str, ...]) -> Sums:
         """Closed and open sums of the given actions, in their order.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -91,7 +90,7 @@ def learn_agent(
     if previous is not None and previous.as_of >= seconds:
         return summary(previous, "learned already")
     # What is usual for a customer is better known now; all sums are made anew under it.
-    if previous is not None and outgrown(replace(previous, policy=kind_of(agent.policy))):
+    if previous is not None and outgrown(previous):
         previous = None
     features = feature_names(agent.context)
     learned: list[pa.Table] = []
@@ -168,18 +167,19 @@ def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[
 def resumable(
     workspace: Workspace, warehouse: Warehouse, agent: str, outcomes: list[list[Any]]
 ) -> PolicyState | None:
-    """The current state if its sums are of today's features and rewards; None to learn anew.
+    """The current state if today's sums would go on from its own; None to learn anew.
 
     A changed context means that old sums are of other features. The decisions are all still
     there, but their logged x is of the old basis, so only those of the new basis count. Changed
     outcomes mean that old sums are of other rewards, and another window opens closed decisions
-    again, which would then count twice. Sums under a usual reward are for policies that have one.
+    again, which would then count twice. Another policy may have no usual reward, or another one.
+    Under another half-life every weight is another one, and nobody could be taken out again.
     """
-    state = read_state(workspace, warehouse, agent)
-    if state is None or state.features != feature_names(workspace.agents[agent].context):
+    state, config = read_state(workspace, warehouse, agent), workspace.agents[agent]
+    if state is None or state.features != feature_names(config.context):
         return None
-    kind = kind_of(workspace.agents[agent].policy)
-    if state.theta.usual is not None and kind not in PROPORTIONAL:
+    half_life_days = getattr(config.policy, "half_life_days", None)
+    if (state.policy, state.theta.half_life_days) != (kind_of(config.policy), half_life_days):
         return None
     (text,) = warehouse.rows(
         f"select summary from {workspace.engine('policy_states')} where agent = ? and is_current",
@@ -293,7 +293,7 @@ def make_current(
         "as_of": as_of,
         "policy": state.policy,
         "closed_through": as_of,
-        "n_decisions": int(state.closed.count.sum() + state.open.count.sum()),
+        "n_decisions": state.decisions,
         "state": save(state),
         "summary": json.dumps({**summary(state, remark(state)), "outcomes": outcomes}),
         "is_current": True,
@@ -304,13 +304,12 @@ def make_current(
 
 def summary(state: PolicyState, note: str) -> dict[str, Any]:
     """What to tell about a state."""
-    count = state.closed.count + state.open.count
-    return {"version": state.version, "decisions": int(count.sum()), "note": note}
+    return {"version": state.version, "decisions": state.decisions, "note": note}
 
 
 def remark(state: PolicyState) -> str:
     """Whether context is used, in words."""
-    if state.policy not in PROPORTIONAL:
+    if state.policy not in PROPORTIONAL or not state.features:
         return "learned"
     precision = state.theta.context_precision
     if state.policy in LEARN_TOGETHER:

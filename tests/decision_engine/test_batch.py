@@ -21,6 +21,7 @@ from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, in_epoch
 from decision_engine.arrow import contexts_of
 from decision_engine.batch import decide_all, decided, needed
+from decision_engine.budgets import TIE
 from decision_engine.config import Trigger
 from decision_engine.features import feature_names
 from decision_engine.learn import learn
@@ -129,6 +130,21 @@ def test_there_is_something_to_compare(shop: Shop) -> None:
     assert len({row["p_agent"] for row in rows}) > 1
     codes = {code for row in rows for code in row["reasons"]}
     assert codes >= set(Reason) - NOT_HERE
+    # Who is known to have objected is in no audience.
+    objected, known = shop.contexts.columns["is_suppressed"]
+    out = set(shop.contexts.customer_ids[objected.astype(bool) & known].tolist())
+    assert out
+    assert out.isdisjoint(row["customer_id"] for row in rows)
+
+
+def test_luck_of_their_own_decides_among_people_of_whom_the_same_is_expected(shop: Shop) -> None:
+    fresh = in_epoch(shop.workspace, shop.agents[0].name, None)
+    costs = np.append(0.0, np.full(len(fresh.plan.catalog) - 1, TIE / 2))
+    (found,) = decide_batch(shop.contexts, [replace(fresh, costs=costs)], EPOCH, shop.project)
+    possible = found[1].reasons[:, 1:] == Reason.ELIGIBLE
+    too_dear = found[1].reasons[:, 1:] == Reason.BUDGET
+    assert not (possible.any(axis=1) & too_dear.any(axis=1)).any()
+    assert 0.3 < too_dear.any(axis=1).sum() / (possible | too_dear).any(axis=1).sum() < 0.7
 
 
 def test_one_at_a_time_is_the_batch_bit_for_bit(shop: Shop) -> None:
@@ -163,6 +179,17 @@ def test_a_row_of_values_decides_as_the_scan_does(shop: Shop) -> None:
         row = some_rows(shop, at)
         expected = whole.get(row.customer_ids[0])
         assert exact(shop.rows(row, **lazy)) == exact([expected] if expected else [])
+
+
+def test_nothing_is_learned_from_a_broken_column_that_makes_an_agent_hold(shop: Shop) -> None:
+    """Doing nothing is learned from as well."""
+    usual, column = shop.agents[0], "days_since_last_order"
+    broken = in_epoch(shop.workspace, usual.name, usual.state, distrusted={column: "too old"})
+    assert column in broken.held_by
+    ((_, made),) = decide_batch(shop.contexts, [broken], EPOCH, shop.project)
+    at = feature_names(broken.config.context).index(f"log1p({column})")
+    assert (made.action == 0).all()
+    assert (made.x[:, at] == usual.state.theta.feature_mean[at]).all()
 
 
 # --- the record ---

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace as Node
 from typing import Any
 
+import numpy as np
 import pytest
 
 from decision_engine.audit import explain_decision, replay_decisions
@@ -151,6 +153,7 @@ def test_an_agent_holds_when_what_rules_it_breaks(shop: Shop) -> None:
     assert sends(totals) == 0
     for d in (found := shop.decisions()):
         assert d["facts"]["data_held"] == "sends_7d: from -99 to -99, 1 to 1 before"
+        assert "data_dropped" not in d["facts"]
         assert Reason.FREQUENCY_CAP not in d["reasons"]
     held = next(d for d in found if Reason.BAD_DATA in d["reasons"])
     told = explain_decision(shop.workspace, held["decision_id"], "auditor").text
@@ -174,6 +177,12 @@ def test_the_service_and_plan_go_by_it_too(shop: Shop) -> None:
     assert decider.plan["agents"][row["agent"]]["distrusted"].keys() == {"avg_order_cents"}
     found = plan(shop.workspace)
     assert found.kinds["same"] == sum(found.kinds.values()) > 0
+    # What a usual customer has, once it is known.
+    agent = decider.agents[row["agent"]]
+    theta = replace(agent.state.theta, feature_mean=np.array([0.3, 7.0]))
+    decider.agents[row["agent"]] = replace(agent, state=replace(agent.state, theta=theta))
+    made = decider.decide([person], [row["agent"]], shop.as_of)[row["customer_id"]]
+    assert made["x"][1] == 7.0
 
 
 def test_what_stays_for_four_weeks_is_usual(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,18 @@ def test_the_price_is_what_it_costs_from_the_first_bite_on() -> None:
     assert (
         abs(np.mean([v.value for v in values]) - truth) < 4 * np.std([v.value for v in values]) / 6
     )
+
+
+def test_what_was_earned_before_the_first_bite_is_no_part_of_it() -> None:
+    found = bitten(np.random.default_rng(1), 0.3)
+    bites = np.zeros_like(found.bites)
+    bites[len(bites) // 2 :] = found.bites[len(bites) // 2 :]
+    since = replace(found, bites=bites)
+    richer = found.reward + 9.0 * found.waived * (np.arange(len(bites)) < len(bites) // 2)
+    known, same = price(since), price(replace(since, reward=richer))
+    assert known is not None
+    assert same is not None
+    assert same.difference == known.difference
 
 
 def test_without_a_price_none_is_found() -> None:

@@ -168,6 +168,10 @@ def test_a_person_is_subtracted_exactly() -> None:
     assert near(without.closed, expected.closed)
     assert near(without.open, expected.open)
     assert without.version != state.version
+    # Of an action that nobody else ever got, no rounding is left either.
+    nobody = subtract(state, rows.take(rows.action == 1), ACTIONS)
+    for sums in (nobody.closed, nobody.open):
+        assert not any(getattr(sums, f.name)[1].any() for f in fields(Sums))
 
 
 def test_too_little_evidence_changes_nothing() -> None:

@@ -26,7 +26,14 @@ from decision_engine.decrees import with_lists
 from decision_engine.guardrails import GUARDRAILS, REASON_NAMES, at_send, judge
 from decision_engine.override_labels import label, score
 from decision_engine.override_log import OverrideLog
-from decision_engine.overrides import NO_OVERRIDES, Override, Overrides, settled, standing
+from decision_engine.overrides import (
+    NO_OVERRIDES,
+    Override,
+    Overrides,
+    actions_of,
+    settled,
+    standing,
+)
 from decision_engine.scene import Scene
 from decision_engine.types import Contexts, Epoch, Reason
 from decision_engine.workspace import Workspace
@@ -278,6 +285,26 @@ def test_a_pin_is_for_the_treatment_and_for_whom_it_is_possible(shop: Shop) -> N
         else:
             assert (action, group, *codes) == free[who]
     assert changed
+
+
+def test_the_last_pin_wins(shop: Shop) -> None:
+    """Where it is possible; elsewhere the one before holds."""
+    decreed = [decree("pin", agent=AGENT, action=action) for action in (PIN, "welcome_tour")]
+    free, pinned = (
+        next(a for a in agents if a.name == AGENT)
+        for agents in (shop.agents, agents_with(shop, *decreed))
+    )
+    ((_, before),), ((_, made),) = (
+        decide_batch(shop.contexts, [agent], EPOCH, shop.project) for agent in (free, pinned)
+    )
+    catalog, mine = free.plan.catalog, made.group == "treatment"
+    possible = before.reasons[mine] == Reason.ELIGIBLE
+    tour = possible[:, actions_of(decreed[1], catalog)].any(axis=1)
+    nudge = possible[:, catalog.keys.index(PIN)]
+    chosen_ = np.array([catalog.actions[i].creative for i in made.action[mine]])
+    assert (tour & nudge).any()
+    assert (chosen_[tour] == "welcome_tour").all()
+    assert (chosen_[nudge & ~tour] == "save_for_later").all()
 
 
 def test_no_decision_violates_a_guardrail_in_any_order(shop: Shop) -> None:

@@ -20,7 +20,8 @@ from decision_engine.features import feature_names
 from decision_engine.promotion import FOLDS, HeldOut, promotion
 from decision_engine.scaffold import init
 from decision_engine.tables import AGENT_OUTCOMES, DECISIONS, EPOCHS
-from decision_engine.training import learn_all
+from decision_engine.testing import sample_rewards
+from decision_engine.training import _without, learn_all
 from decision_engine.types import Bools, Floats
 from decision_engine.workspace import Workspace
 
@@ -79,7 +80,8 @@ def test_the_same_policy_is_hardly_ever_held_back() -> None:
     same = [promotion(held_out(s), always(0.3, 0.2, 0.5)) for s in range(40)]
     assert not any(found.worse for found in same)
     # Other people get action 2, as many: half the customers are not known to be any different.
-    swapped = [promotion(held_out(s), always(0.2, 0.3, 0.5)) for s in range(40)]
+    even = np.full(K, 0.1)
+    swapped = [promotion(held_out(s, even), always(0.2, 0.3, 0.5)) for s in range(40)]
     assert sum(bool(found.worse) for found in swapped) <= 2
 
 
@@ -94,6 +96,15 @@ def test_each_part_is_judged_by_the_fit_without_it() -> None:
 
     promotion(rows, chances)
     assert seen == {f: int((rows.fold == f).sum()) for f in range(FOLDS)}
+
+
+def test_the_fit_without_a_part_has_seen_no_closed_decision_of_it() -> None:
+    rows = sample_rewards(np.random.default_rng(1), 400)
+    for fold in range(FOLDS):
+        mine = rows.bucket % FOLDS == fold
+        left = _without(rows, fold)
+        assert set(left.order) == set(rows.order[~mine | ~rows.is_closed])
+        assert (mine & rows.is_closed).any()
 
 
 def test_what_cannot_be_judged_passes_without_a_word() -> None:

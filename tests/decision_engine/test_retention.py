@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 
 from decision_engine.agent_in_epoch import in_epoch, plan_of
 from decision_engine.build import write_agent_outcomes
+from decision_engine.causes import _latest_rows
 from decision_engine.cli import main
 from decision_engine.tables import DECISIONS, EPOCHS
 from decision_engine.training import outcomes_of
@@ -194,3 +196,9 @@ def test_too_few_are_refused_with_the_reason(filled: Callable[[int], Workspace])
 def test_young_decisions_wait(filled: Callable[[int], Workspace]) -> None:
     told = " ".join(evaluated(filled(1)).split())
     assert "active again 7 to 14 days later) cannot be told yet: no decision is old enough" in told
+
+
+def test_customers_count_as_they_were_last_seen() -> None:
+    customer = np.array([0, 1, 0, 2, 1, 0])
+    found: Any = SimpleNamespace(log=SimpleNamespace(customer=customer))
+    assert _latest_rows(found).tolist() == [5, 4, 3]

@@ -149,3 +149,22 @@ def test_what_cannot_be_known_is_refused() -> None:
     assert "possible" in refused.reason
     with pytest.raises(ValueError, match="too few"):
         personal_effect(log, x, never, np.zeros((900, 3)), CALL)
+
+
+def test_bounds_are_for_all_actions_at_once_and_settled_choices_say_nothing() -> None:
+    log, x, eligible = random_log(np.random.default_rng(4))
+    free = {e.action: e for e in effects(log, eligible, np.zeros((len(log), 3)))}
+    for e in free.values():  # two of them: 97.5 % each, one-sided
+        assert e.certain == pytest.approx(e.estimate.low, abs=1e-12)
+    lines = [personal_effect(log, x, eligible, np.zeros((len(log), 3)), a) for a in (TOUR, CALL)]
+    _, bound = choose(lines, x, eligible)
+    each = np.stack([line.at(x, 0.95)[1] for line in lines], axis=1)
+    np.testing.assert_allclose(bound, np.where(eligible[:, 1:], each, -np.inf).max(axis=1))
+    # A person has pinned the call for some: nothing else was possible, so it was no experiment.
+    n = len(log)
+    action = np.concatenate([log.action, np.full(n, CALL)])
+    reward = np.concatenate([log.reward, np.ones(n)])
+    both = Log(action, reward, np.concatenate([log.propensity, np.ones(n)]))
+    pinned = np.concatenate([eligible, np.tile([False, False, True], (n, 1))])
+    (again,) = (e for e in effects(both, pinned, np.zeros((2 * n, 3))) if e.action == CALL)
+    assert again.estimate == free[CALL].estimate

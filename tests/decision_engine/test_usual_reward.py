@@ -60,6 +60,14 @@ def test_means_are_rewards_and_bits_are_of_the_row_alone(policy: str) -> None:
     assert state.theta.usual is not None
     mean, sd = POLICIES[policy].posterior(state, ACTIONS, x)
     assert abs(mean.mean() - chances(x).mean()) < 0.01
+    flat = replace(state, theta=replace(state.theta, usual=None))
+    times = usual(x, state.theta.usual)[:, None]
+    assert times.std() > 0.2
+    one, width = POLICIES[policy].posterior(flat, ACTIONS, x)
+    np.testing.assert_allclose(mean, one * times, rtol=1e-9)
+    # Another state has other samples, so their width is only about the same.
+    rtol = 1e-9 if policy == "linear_thompson" else 0.5
+    np.testing.assert_allclose(sd, width * times, rtol=rtol)
     for i in (0, 17, 49):
         alone = POLICIES[policy].posterior(state, ACTIONS, x[i : i + 1])
         assert np.array_equal(alone[0][0], mean[i])

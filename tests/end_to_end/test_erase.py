@@ -24,7 +24,7 @@ from decision_engine.errors import StepError
 from decision_engine.inbound import load_log
 from decision_engine.outbox import THERE
 from decision_engine.service.records import Event, Webhook, frame
-from decision_engine.state import PolicyState
+from decision_engine.state import PolicyState, load
 from decision_engine.training import learn_all
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
@@ -242,3 +242,39 @@ def test_it_asks_first(project: Path) -> None:
     told = CliRunner().invoke(main, ["erase", "c_x", "--project", str(project)], input="n\n")
     assert told.exit_code == 1
     assert "cannot be undone" in told.output
+
+
+def test_what_they_earned_is_no_scale_and_no_reading_of_the_state_is_left(project: Path) -> None:
+    """Another half-life is learned anew; other pairs are a version that no learn has written."""
+    workspace = lived(project)
+    customer, _ = somebody(workspace)
+    path = project / "agents" / f"{AGENT}.yml"
+    policy = "{kind: factored_linear_thompson, half_life_days: 3}"
+    path.write_text(f"{path.read_text()}\npolicy: {policy}\n")
+    workspace = Workspace.open(project)
+    rewards_as_of(workspace, midnight(5), 72)
+    rows(
+        workspace,
+        "update nextmove.fct_decision_rewards set credited_reward = -7 where decision_id in"
+        f" (select decision_id from {workspace.engine('decisions')} where customer_id = ?)",
+        customer,
+    )
+    learn_all(workspace, midnight(5))
+    state = state_of(workspace)
+    assert (state.theta.half_life_days, state.theta.low) == (3, -7)
+
+    path.write_text(path.read_text().replace("half_life_days: 3", "half_life_days: 3, pairs: []"))
+    workspace = Workspace.open(project)
+    rows(workspace, "update nextmove.dim_customer_features set as_of = as_of + interval 5 day")
+    decide_all(workspace, midnight(5))
+    assert len(knowing(workspace) - {state.version}) == 1
+    erase(workspace, customer)
+    assert state_of(workspace).theta.low == 0
+    assert knowing(workspace) == {state_of(workspace).version}
+
+
+def knowing(workspace: Workspace) -> set[str]:
+    """The versions that are made of decisions, whatever is told of them."""
+    where = "where as_of > timestamp '2026-03-06' and agent = ?"
+    found = rows(workspace, f"select state from {workspace.engine('policy_states')} {where}", AGENT)
+    return {s.version for (data,) in found if (s := load(data)).closed.count.any()}
