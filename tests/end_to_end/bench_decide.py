@@ -71,6 +71,7 @@ select 'c_' || md5(i::varchar) as customer_id, timestamp '2026-03-02 06:00:00' a
     (3 * v)::integer as opens_2d, (9 * v)::integer as opens_14d, (2 * w)::integer as clicks_2d,
     (4 * w)::integer as clicks_14d, v - w as engagement_velocity, (3 * w)::integer as ad_clicks_7d,
     0 as chats_7d, (2 * v)::integer as forms_7d, v + w as cross_channel_intent,
+    v * w as seen_midday, w * w as seen_evening,
     ['email', 'push', 'sms'][1 + (3 * w)::integer % 3] as preferred_channel,
     v / 5 as email_click_rate, w / 5 as push_click_rate, u / 5 as sms_click_rate,
     u < .01 as has_open_complaint, null::double as days_since_complaint,
