@@ -52,9 +52,13 @@ class Audience:
     times: SendTimes
 
     def values(self, wanted: Bools) -> Floats:
-        """What the agent expects to gain from the wanted ones of its rows."""
-        plan, policy = self.agent.plan, self.agent.config.policy
-        return values(plan, policy, self.x[wanted], self.reasons[wanted] == Reason.ELIGIBLE)
+        """What the agent expects to gain from the wanted ones of its rows.
+
+        Below 0 where it has nothing to send: it is not to take the turn of an agent that has.
+        """
+        plan, possible = self.agent.plan, self.reasons[wanted] == Reason.ELIGIBLE
+        gained = values(plan, self.agent.config.policy, self.x[wanted], possible)
+        return np.where(possible[:, plan.catalog.on[None]].any(axis=1), gained, -1.0)
 
     def take(self, wanted: Bools) -> Audience:
         """The wanted ones of its rows."""

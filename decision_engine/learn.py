@@ -313,24 +313,35 @@ def _sum(
 def _refit(
     total: Sums, low: float, context_precision: float | str, half_life_days: float | None
 ) -> Theta:
-    gram, weight = total.gram.sum(axis=0), total.weight.sum()
-    mean = gram[0, 1:] / weight
-    variance = np.diag(gram)[1:] / weight - mean**2
-    varies = variance > _NIL * (1 + mean**2)
+    weight = total.weight.sum()
+    mean, variance = _features(total)
     reward = float(total.reward.sum() / weight)
     spread = float(total.square.sum() / weight - reward**2)
     # Equal rewards say nothing about their scale; any positive noise keeps exploring then.
     spread = spread if spread > _NIL * (1 + reward**2) else 1.0
     theta = Theta(
         feature_mean=mean,
-        feature_scale=np.sqrt(np.where(varies, variance, 1.0)),
-        common=np.zeros(len(gram)),
+        feature_scale=np.sqrt(np.where(variance > 0, variance, 1.0)),
+        common=np.zeros(len(mean) + 1),
         low=low,
         high=reward + spread / (reward - low) if reward > low else low + 1.0,
         half_life_days=half_life_days,
     )
     theta = _with_common(total, theta, spread)
     return replace(theta, context_precision=_precision(total, theta, context_precision))
+
+
+def _features(total: Sums) -> tuple[Floats, Floats]:
+    """Mean and variance (d,) of the features; a variance that is only rounding is 0."""
+    gram, weight = total.gram.sum(axis=0), max(float(total.weight.sum()), _NIL)
+    mean = gram[0, 1:] / weight
+    variance = np.diag(gram)[1:] / weight - mean**2
+    return mean, np.where(variance > _NIL * (1 + mean**2), variance, 0.0)
+
+
+def has_context(state: PolicyState) -> bool:
+    """Whether any feature was not the same for all it has learned from."""
+    return bool(_features(state.closed + state.open)[1].any())
 
 
 def _with_common(total: Sums, theta: Theta, spread: float) -> Theta:

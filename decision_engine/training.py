@@ -26,6 +26,7 @@ from decision_engine.learn import (
     PROPORTIONAL,
     Rewards,
     buckets,
+    has_context,
     learn,
     learn_anew,
     outgrown,
@@ -309,7 +310,7 @@ def summary(state: PolicyState, note: str) -> dict[str, Any]:
 
 def remark(state: PolicyState) -> str:
     """Whether context is used, in words."""
-    if state.policy not in PROPORTIONAL or not state.features:
+    if state.policy not in PROPORTIONAL or not has_context(state):
         return "learned"
     precision = state.theta.context_precision
     if state.policy in LEARN_TOGETHER:

@@ -25,6 +25,7 @@ from decision_engine.budgets import TIE
 from decision_engine.config import Trigger
 from decision_engine.features import feature_names
 from decision_engine.learn import learn
+from decision_engine.overrides import Overrides
 from decision_engine.policies import kind_of
 from decision_engine.record import rows_of, table_of
 from decision_engine.replay import Records, replay
@@ -179,6 +180,19 @@ def test_a_row_of_values_decides_as_the_scan_does(shop: Shop) -> None:
         row = some_rows(shop, at)
         expected = whole.get(row.customer_ids[0])
         assert exact(shop.rows(row, **lazy)) == exact([expected] if expected else [])
+
+
+def test_who_has_nothing_to_send_leaves_the_turn_to_who_has(shop: Shop) -> None:
+    """Before anything is learned, all agents expect the same of everybody."""
+    one, other = (in_epoch(shop.workspace, a.name, None) for a in (shop.agents[0], shop.agents[2]))
+    paused = replace(one, overrides=Overrides(is_known=False))
+    project = msgspec.structs.replace(shop.project, arbiter_explore=0.0)
+    ((_, alone),) = decide_batch(shop.contexts, [other], EPOCH, project)
+    (_, (_, together)) = decide_batch(shop.contexts, [paused, other], EPOCH, project)
+    free = (alone.reasons[:, 1:] == Reason.ELIGIBLE).any(axis=1)
+    assert set(alone.customer_ids[free]) <= set(together.customer_ids)
+    (_, (_, before)) = decide_batch(shop.contexts, [one, other], EPOCH, project)
+    assert not set(alone.customer_ids[free]) <= set(before.customer_ids)
 
 
 def test_nothing_is_learned_from_a_broken_column_that_makes_an_agent_hold(shop: Shop) -> None:

@@ -16,14 +16,17 @@ UNITS = {"a": ("creative=a", "tone=calm"), "b": ("creative=b", "tone=calm")}
 N = 8000
 
 
-def learned(policy: str, personal: float) -> PolicyState:
-    """From decisions in which b earns 0.2 more, and a or b more by the sign of a feature."""
+def learned(policy: str, personal: float, *, is_same: bool = False) -> PolicyState:
+    """From decisions in which b earns 0.2 more, and a or b more by the sign of a feature.
+
+    `is_same`: what is seen of it is the same for all.
+    """
     rng = np.random.default_rng(11)
     x, action = rng.normal(size=(N, 3)), rng.integers(0, 3, N)
     reward = 1 + 0.2 * (action == 2) + rng.normal(0, 1, N)
     reward += personal * x[:, 0] * ((action == 1) * 1.0 - (action == 2))
     rows = Rewards(
-        x=x,
+        x=np.full_like(x, 3.7) if is_same else x,
         action=action,
         reward=reward,
         weight=np.ones(N),
@@ -56,3 +59,8 @@ def test_one_that_has_a_gain_counts(policy: str) -> None:
 
 def test_a_policy_without_context_says_nothing_of_it() -> None:
     assert remark(learned("weighted_thompson", 0.3)) == "learned"
+
+
+@pytest.mark.parametrize("policy", ["linear_thompson", "factored_linear_thompson"])
+def test_a_context_that_is_the_same_for_all_is_not_said_to_count(policy: str) -> None:
+    assert remark(learned(policy, 0.3, is_same=True)) == "learned"
