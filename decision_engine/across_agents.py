@@ -57,7 +57,8 @@ class Audience:
         Below 0 where it has nothing to send: it is not to take the turn of an agent that has.
         """
         plan, possible = self.agent.plan, self.reasons[wanted] == Reason.ELIGIBLE
-        gained = values(plan, self.agent.config.policy, self.x[wanted], possible)
+        policy, costs = self.agent.config.policy, self.agent.costs
+        gained = values(plan, policy, self.x[wanted], possible, costs)
         return np.where(possible[:, plan.catalog.on[None]].any(axis=1), gained, -1.0)
 
     def take(self, wanted: Bools) -> Audience:

@@ -239,14 +239,22 @@ def _drawn(
     return _Drawn(policies, action, p_action, mean, sd, share)
 
 
-def values(plan: AgentPlan, policy: config.Policy, x: Floats, eligible: Bools) -> Floats:
+def values(
+    plan: AgentPlan,
+    policy: config.Policy,
+    x: Floats,
+    eligible: Bools,
+    costs: Floats | None = None,
+) -> Floats:
     """What the agent expects to gain over doing nothing (n,), in reward units, at least 0.
 
-    The posterior mean of the best eligible action less that of no_action: the comparison is
+    The posterior mean of the best eligible action less that of no_action, and less what the
+    action uses up of limits (`costs` (k,), what that is worth today). The comparison is
     between touches, so a customer who buys anyway is no reason to prefer an agent. 0 for agents
     without a posterior.
     """
-    best: Floats = np.where(eligible, gains(plan, policy, x), -np.inf).max(axis=1)
+    net = gains(plan, policy, x) - (0.0 if costs is None else costs)
+    best: Floats = np.where(eligible, net, -np.inf).max(axis=1)
     return np.maximum(best, 0.0)
 
 

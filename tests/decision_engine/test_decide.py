@@ -227,6 +227,9 @@ def test_values_are_gains_over_doing_nothing() -> None:
     expected = np.where(eligible, mean, -np.inf).max(axis=1) - mean[:, 0]
     assert np.allclose(values(plan, policy, rows.x, eligible), expected)
     assert (values(plan, config.UniformPolicy(), rows.x, eligible) == 0).all()
+    costs = np.array([0.0, 0.3, 0.1, 0.2])[: len(ACTIONS)]
+    net = np.where(eligible, mean - mean[:, :1] - costs, -np.inf).max(axis=1)
+    assert np.allclose(values(plan, policy, rows.x, eligible, costs), net)
     # A list may have settled it otherwise: what is worse than nothing is still worth nothing.
     settled = np.arange(len(ACTIONS)) == (mean - mean[:, :1]).argmin(axis=1)[:, None]
     assert (values(plan, policy, rows.x, settled) == 0).all()
