@@ -344,7 +344,7 @@ def test_another_salt_is_told_and_not_shown(shop: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "warning"),
     [
-        ("an audience", "later: 241 decisions instead of 98"),
+        ("an audience", "later: 228 decisions instead of 98"),
         ("the groups", "change groups"),
         ("an agent", "later is gone"),
         ("the kill switch", "kill switch is on"),
