@@ -1,7 +1,8 @@
 """A new creative begins with few customers, and is open to more as evidence on it grows.
 
 Which customers is settled by a hash of their own for each creative, so who has been let in stays
-in, and the probabilities of a choice are among what was possible, like with every guardrail.
+in while the evidence grows (a changed context or an erasure takes some away), and the
+probabilities of a choice are among what was possible, like with every guardrail.
 """
 
 from __future__ import annotations
