@@ -348,7 +348,10 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
     with workspace.warehouse() as warehouse:
         begun = epochs.begin(workspace, warehouse, AS_OF)
         agents = epochs.freeze(workspace, warehouse, begun)
-    free = chosen(shop, [replace(a, overrides=NO_OVERRIDES) for a in agents], begun.epoch)
+    without = [replace(a, overrides=NO_OVERRIDES) for a in agents]
+    free = chosen(shop, without, begun.epoch)
+    made = decide_batch(shop.contexts, without, begun.epoch, shop.project)
+    turn = {who: agent.name for agent, d in made for who in d.customer_ids}
     decide_all(workspace, AS_OF)
     with workspace.warehouse() as warehouse:
         assert label(workspace, warehouse, AS_OF) > 0
@@ -364,9 +367,12 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
         for who, kind, action, done, model_action, override_id in rows:
             assert action == done != model_action == free[who][0]
             assert standing_now[override_id] == kind
-        decided = warehouse.rows("select customer_id, action from nextmove_engine.decisions")
-        for who, done in decided:
-            assert (who in labelled) is (done != free[who][0])
+        decided = warehouse.rows("select customer_id, agent, action from nextmove_engine.decisions")
+        # Who was left nothing to send by an override has left the turn to another agent.
+        assert any(agent != turn[who] for who, agent, _ in decided)
+        for who, agent, done in decided:
+            if agent == turn[who]:
+                assert (who in labelled) is (done != free[who][0])
         assert score(workspace, warehouse) == []
         ((message, action, agent),) = warehouse.rows(
             "select decision_id, action, agent from nextmove_engine.decisions"
