@@ -45,15 +45,15 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
     if d != len(state.features):
         raise ValueError(f"`x` has {d} features, the policy state has {len(state.features)}")
     k, weights = len(actions), _weights(state, actions)
-    tile = weights.tile
-    block = _ROWS // tile * tile
-    if n > block:
-        blocks = [posterior(state, actions, x[i : i + block]) for i in range(0, n, block)]
-        means, sds = zip(*blocks, strict=True)
-        return np.concatenate(means), np.concatenate(sds)
-    z = _columns(x, weights, tile)
-    mean = np.matmul(_tiles(z[: d + 1], tile), weights.mean).reshape(-1, k)[:n]
-    variance = np.matmul(_tiles(_pairs(z, d + 1), tile), weights.spread).reshape(-1, k)[:n]
+    block = _ROWS // weights.tile * weights.tile
+    room = _room(weights, min(n, block))
+    if n <= block:
+        mean, variance = _products(x, weights, room)
+    else:
+        mean, variance = np.empty((n, k)), np.empty((n, k))
+        for start in range(0, n, block):
+            rows = slice(start, start + block)
+            mean[rows], variance[rows] = _products(x[rows], weights, room)
     # What is below its least possible value is so by rounding.
     np.maximum(variance, weights.least, out=variance)
     sd = np.sqrt(variance, out=variance)
@@ -116,6 +116,24 @@ def _weights(state: PolicyState, actions: tuple[str, ...]) -> _Weights:
     )
 
 
+def _products(x: Floats, weights: _Weights, room: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance (n, k) of the rows of a block; `room` is for the products of features."""
+    n, d = x.shape
+    k, tile = weights.mean.shape[1], weights.tile
+    z = _columns(x, weights, tile)
+    mean = np.matmul(_tiles(z[: d + 1], tile), weights.mean).reshape(-1, k)
+    variance = np.matmul(_tiles(_pairs(z, d + 1, room), tile), weights.spread).reshape(-1, k)
+    # Without the padding of the last tile.
+    return mean[:n], variance[:n]
+
+
+def _room(weights: _Weights, n: int) -> Floats:
+    """Memory for the products of n rows."""
+    room = np.empty(len(weights.spread) * (n + weights.tile) + _LINE)
+    # What begins with a cache line is read quicker; for a few rows asking costs more.
+    return room if n <= weights.tile else room[-room.ctypes.data // 8 % _LINE :]
+
+
 def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     """Standardised features led by a 1, (D, rows), then the first D // 2 of them once more.
 
@@ -133,17 +151,14 @@ def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     return z
 
 
-def _pairs(z: Floats, size: int) -> Floats:
+def _pairs(z: Floats, size: int, room: Floats) -> Floats:
     """The products (P, rows) of each of `size` features with those 0, 1, ... size // 2 further on.
 
     The features stand in a circle, so that every two meet, and those of one distance apart are one
-    run of memory times another: quick for many rows as for a few.
+    run of memory times another: quick for many rows as for a few. `room` holds the result.
     """
     apart, run = size // 2 + 1, size * z.shape[1]
-    found = np.empty(apart * run + _LINE)
-    if z.shape[1] > _LINE:  # what begins with a cache line is read quicker
-        found = found[-found.ctypes.data // 8 % _LINE :]
-    found = found[: apart * run].reshape(apart, run)
+    found = room[: apart * run].reshape(apart, run)
     further = np.ndarray(found.shape, buffer=z, strides=(z.strides[0], z.itemsize))
     np.multiply(further[0], further, out=found)
     return found.reshape(-1, z.shape[1])
