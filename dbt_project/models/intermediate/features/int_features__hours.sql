@@ -25,16 +25,23 @@ seen as (
         and messages.occurred_at > {{ nextmove.before_as_of(24 * hours.days) }}
 ),
 
+-- Grouped, though no two are alike, so that no planner compares all that was seen with all zones.
+clocks as (
+    select customers.customer_id, zones.offset_minutes, zones.valid_from, zones.valid_until
+    from customers
+    inner join {{ ref('stg_nextmove__zone_offsets') }} as zones on customers.time_zone = zones.time_zone
+    group by 1, 2, 3, 4
+),
+
 on_their_clock as (
     select
         seen.customer_id,
-        {{ dbt.dateadd('minute', 'zones.offset_minutes', 'seen.occurred_at') }} as local_at
+        {{ dbt.dateadd('minute', 'clocks.offset_minutes', 'seen.occurred_at') }} as local_at
     from seen
-    inner join customers on seen.customer_id = customers.customer_id
-    inner join {{ ref('stg_nextmove__zone_offsets') }} as zones
-        on customers.time_zone = zones.time_zone
-        and seen.occurred_at >= zones.valid_from
-        and seen.occurred_at < zones.valid_until
+    inner join clocks
+        on seen.customer_id = clocks.customer_id
+        and seen.occurred_at >= clocks.valid_from
+        and seen.occurred_at < clocks.valid_until
 ),
 
 parts as (
