@@ -9,7 +9,7 @@ import numpy as np
 from decision_engine import config
 from decision_engine.backtest_data import Campaign
 from decision_engine.decide import choose
-from decision_engine.keys import streams
+from decision_engine.keys import draw_streams
 from decision_engine.learn import Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, floor_of, kind_of
 from decision_engine.rejection import Learner
@@ -43,7 +43,7 @@ class Engine:
     def __init__(self, campaign: Campaign, policy: config.Policy, keys: Keys) -> None:
         self._campaign, self._policy, self._keys = campaign, policy, keys
         self._module = POLICIES[kind_of(policy)]
-        self._hashes = streams(campaign.arms)
+        self._hashes = draw_streams(campaign.arms)
         self._seen, self._learned = np.empty(0, dtype=np.int64), 0
         self.state = PolicyState.initial(
             "backtest", kind_of(policy), campaign.arms, campaign.features, as_of=0.0

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, logit, ndtr, ndtri
 
 from decision_engine import config
-from decision_engine.keys import streams, uniforms
+from decision_engine.keys import draw_streams, uniforms
 from decision_engine.policies import POLICIES, floor_of, kind_of, preference_of, shares
 from decision_engine.propensity import (
+    MAX_FLOOR_MASS,
     beta_parameters,
     first_eligible,
     floor_mass,
@@ -41,7 +42,6 @@ from decision_engine.types import (
 )
 
 _DRAWS = 65_536  # draws per block: the temporaries stay in the second-level cache
-_FLOOR = streams(["floor"])
 _ELIGIBLE = np.array(Reason.ELIGIBLE, dtype=np.uint8)
 _NEVER = np.array(-np.inf)
 
@@ -53,14 +53,14 @@ def choose(
     eligible: Bools,
     floor: float,
     family: Family,
-    action_hashes: Keys,
+    draws: Keys,
     preference: Sequence[int] = (0,),
     share: Floats | None = None,
 ) -> Ints:
     """The chosen action (n,) of each row, with exactly the probabilities of `propensities`.
 
     `keys` (n,), `mean`, `sd` (n, k) ((n, 0) allowed for `uniform` and `fixed`), `eligible`
-    (n, k), `action_hashes` = `keys.streams(action keys)` (k,), `preference` the action indices of
+    (n, k), `draws` = `keys.draw_streams(action keys)` (k + 1,), `preference` the action indices of
     `fixed`. With probability n * floor every eligible action is equally likely; else the largest
     posterior draw wins; for `samples`, actions are drawn by their `share` (n, k). Each action's
     draw depends on the row's key and that action's key alone.
@@ -70,22 +70,23 @@ def choose(
     if family == "fixed":
         return first_eligible(eligible, preference)
     if family == "uniform":
-        return _choose_evenly(keys, eligible, action_hashes)
+        return _largest(uniforms(keys, draws[:-1]), eligible)
     if family == "samples":
         p = propensities(mean, sd, eligible, floor, family, preference, share)
-        return _race(keys, p, action_hashes)
-    step = max(1, _DRAWS // len(action_hashes))
+        return _race(keys, p, draws[:-1])
+    step = max(1, _DRAWS // len(draws))
     if len(keys) > step:
         rows = [slice(i, i + step) for i in range(0, len(keys), step)]
-        law = (floor, family, action_hashes)
+        law = (floor, family, draws)
         return np.concatenate([choose(keys[r], mean[r], sd[r], eligible[r], *law) for r in rows])
     require_posterior(mean, sd, eligible)
-    u = uniforms(keys, np.concatenate([action_hashes, _FLOOR]))
-    draws = _draw(mean, sd, u[:, :-1], family)
-    out: Ints = np.where(eligible, draws, _NEVER).argmax(axis=1)
-    even = (u[:, -1] < floor_mass(count, floor)).nonzero()[0]
-    if len(even):
-        out[even] = _choose_evenly(keys[even], eligible[even], action_hashes)
+    u = uniforms(keys, draws)
+    of_actions, of_floor = u[:, :-1], u[:, -1]
+    out = _largest(_draw(mean, sd, of_actions, family), eligible)
+    if of_floor.item(of_floor.argmin()) < MAX_FLOOR_MASS:  # one person mostly ends here
+        even = (of_floor < floor_mass(count, floor)).nonzero()[0]
+        # The largest of even draws is any with the same chance; the floor's says nothing of them.
+        out[even] = _largest(of_actions[even], eligible[even])
     return out
 
 
@@ -121,9 +122,9 @@ class AgentPlan:
     state: PolicyState | None = None
 
     @cached_property
-    def action_hashes(self) -> Keys:
-        """The stream numbers (k,) of the catalog's actions."""
-        return streams(self.catalog.keys)
+    def draws(self) -> Keys:
+        """The streams (k + 1,) of a decision between the catalog's actions."""
+        return draw_streams(self.catalog.keys)
 
     @cached_property
     def has_samples(self) -> bool:
@@ -226,7 +227,7 @@ def _drawn(
     law = (mean, sd, eligible, floor_of(policy), POLICIES[kind].FAMILY)
     preference = preference_of(policy, plan.catalog.keys)
     share = _shares(plan, policy, x, eligible)
-    action = choose(keys, *law, plan.action_hashes, preference, share)
+    action = choose(keys, *law, plan.draws, preference, share)
     p_action, policies = np.empty(n), np.empty(n, dtype=object)
     policies.fill(kind)
     p_action.fill(np.nan)
@@ -307,23 +308,22 @@ def _draw(mean: Floats, sd: Floats, u: Floats, family: Family) -> Floats:
     return draws
 
 
-def _choose_evenly(keys: Keys, eligible: Bools, action_hashes: Keys) -> Ints:
-    """Each eligible action with the same probability, by draws of a stream of their own."""
-    u = uniforms(keys, action_hashes ^ _FLOOR)
-    out: Ints = np.where(eligible, u, -1.0).argmax(axis=1)
+def _largest(draws: Floats, eligible: Bools) -> Ints:
+    """The eligible action (n,) of the largest draw (n, k)."""
+    out: Ints = np.where(eligible, draws, _NEVER).argmax(axis=1)
     return out
 
 
-def _race(keys: Keys, p: Floats, action_hashes: Keys) -> Ints:
+def _race(keys: Keys, p: Floats, draws: Keys) -> Ints:
     """Each action with probability p (n, k): the first arrival of waits with the rates p.
 
     As in all draws, an action's wait depends on the row's key and its own key alone.
     """
     out = np.empty(len(keys), dtype=np.int64)
-    step = max(1, _DRAWS // len(action_hashes))
+    step = max(1, _DRAWS // len(draws))
     for start in range(0, len(keys), step):
         rows = slice(start, start + step)
-        waits = -np.log(uniforms(keys[rows], action_hashes))
+        waits = -np.log(uniforms(keys[rows], draws))
         out[rows] = (p[rows] / waits).argmax(axis=1)
     return out
 

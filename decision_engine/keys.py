@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,16 @@ _BLOCK = 64  # bytes of a SHA-256 block
 _IPAD = bytes(0x36 ^ i for i in range(256))
 _OPAD = bytes(0x5C ^ i for i in range(256))
 
+_ADDED, _TIMES_1, _TIMES_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_64_BITS, _52_BITS, _BITS_OF_ONE = 2**64 - 1, 2**52 - 1, 0x3FF << 52
 # Arrays without a dimension: for a few keys, a Python number would cost more than the operation.
-_GAMMA = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
-_MIX_1 = np.array(0xBF58476D1CE4E5B9, dtype=np.uint64)
-_MIX_2 = np.array(0x94D049BB133111EB, dtype=np.uint64)
-_12, _27, _30, _31 = (np.array(bits, dtype=np.uint64) for bits in (12, 27, 30, 31))
-_64_BITS, _FEW = 2**64 - 1, 4
-_ONE, _ALMOST_ONE = np.array(1.0).view(np.uint64), np.array(1 - 2.0**-53)
+_GAMMA, _MIX_1, _MIX_2, _ONE, _12, _27, _30, _31 = (
+    np.array(number, dtype=np.uint64)
+    for number in (_ADDED, _TIMES_1, _TIMES_2, _BITS_OF_ONE, 12, 27, 30, 31)
+)
+_ALMOST_ONE = np.array(1 - 2.0**-53)
+_FEW = 48
+"""So many streams of one key are mixed more quickly side by side in one integer."""
 
 
 class _Hmac:
@@ -104,6 +107,11 @@ def streams(names: Sequence[str]) -> Keys:
     return _leading(b"".join(hashlib.sha256(name.encode()).digest() for name in names))
 
 
+def draw_streams(actions: Sequence[str]) -> Keys:
+    """The streams (k + 1,) of a decision between actions: a draw for each, then the floor's."""
+    return streams([*actions, "floor"])
+
+
 @lru_cache(maxsize=1024)
 def _stream(name: str) -> Keys:
     return streams([name])
@@ -116,6 +124,8 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     own key and its own stream only.
     """
     numbers = _stream(stream) if isinstance(stream, str) else stream
+    if len(keys) == 1 and len(numbers) <= _FEW:
+        return _of_one(keys.item(), numbers)
     mixed = _mix(_mix(keys + _GAMMA)[:, None] ^ numbers)
     # 52 bits as the fraction of a number from 1 to 2, less 1, and half a bit: the largest value is
     # below 1 and the smallest above 0, exactly.
@@ -148,10 +158,7 @@ def _leading(digests: bytes) -> Keys:
 
 
 def _mix(z: Keys) -> Keys:
-    """The mixed numbers; in the memory of `z`, if they are many."""
-    if z.size <= _FEW:  # Python's integers are quicker than so many steps of an array
-        few = [_mixed(number) for number in z.ravel().tolist()]
-        return np.array(few, dtype=np.uint64).reshape(z.shape)
+    """The mixed numbers, in the memory of `z`."""
     shifted = z >> _30
     np.bitwise_xor(z, shifted, out=z)
     np.multiply(z, _MIX_1, out=z)
@@ -163,7 +170,45 @@ def _mix(z: Keys) -> Keys:
     return z
 
 
-def _mixed(z: int) -> int:
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
-    z = (z ^ z >> 27) * 0x94D049BB133111EB & _64_BITS
-    return z ^ z >> 31
+def _of_one(key: int, numbers: Keys) -> Floats:
+    """`uniforms` of one key (1, k), to the bit: a few steps of one large integer, not of arrays."""
+    lanes = _lanes(numbers.tobytes())
+    parent = _mixed(key + _ADDED & _64_BITS, _64_BITS)
+    mixed = _mixed(parent * lanes.ones ^ lanes.numbers, lanes.all_bits)
+    mixed = mixed >> 12 & lanes.fraction | lanes.bits_of_one
+    out: Floats = np.frombuffer(mixed.to_bytes(lanes.size, "little"))[::2] - _ALMOST_ONE
+    return out[None]
+
+
+class _Lanes(NamedTuple):
+    """k numbers of 64 bits in the lower halves of the k lanes, of 128 bits, of one integer.
+
+    So a product stays in its lane, and what a shift brings from the next one is in the upper half.
+    `ones` has a 1 in each lane, and `all_bits`, `fraction` and `bits_of_one` these bits of a float;
+    `size` in bytes.
+    """
+
+    numbers: int
+    ones: int
+    all_bits: int
+    fraction: int
+    bits_of_one: int
+    size: int
+
+
+@lru_cache(maxsize=1024)
+def _lanes(numbers: bytes) -> _Lanes:
+    size = 2 * len(numbers)
+    each = [numbers[i : i + 8].ljust(16, b"\0") for i in range(0, len(numbers), 8)]
+    ones = int.from_bytes(b"\1".ljust(16, b"\0") * len(each), "little")
+    spread = int.from_bytes(b"".join(each), "little")
+    return _Lanes(spread, ones, ones * _64_BITS, ones * _52_BITS, ones * _BITS_OF_ONE, size)
+
+
+def _mixed(z: int, all_bits: int) -> int:
+    """`_mix` of a number, or of each lane of an integer whose lanes have these bits."""
+    z = (z ^ z >> 30) & all_bits
+    z = z * _TIMES_1 & all_bits
+    z = (z ^ z >> 27) & all_bits
+    z = z * _TIMES_2 & all_bits
+    return (z ^ z >> 31) & all_bits

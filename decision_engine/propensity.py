@@ -15,13 +15,13 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betaincinv, ndtr
 
+from decision_engine.finite import all_between
 from decision_engine.quadrature import NODES, Beta, gaussian_shares, integrate
 from decision_engine.types import Bools, Family, Floats, Ints
 
 MAX_FLOOR_MASS = 0.2
 """At most this share of a row's probability is given to the floor."""
 
-_MOST, _ZERO, _INFINITY = map(np.array, (MAX_FLOOR_MASS, 0.0, np.inf))
 _PRUNE_Z = 4.0
 _CELLS = 32_768  # numbers per temporary array: a few of them fit in the second-level cache
 _ROWS = 65_536
@@ -74,7 +74,7 @@ def floor_of_rows(eligible: Bools, floor: float) -> Floats:
 
 def floor_mass(count: Ints, floor: float) -> Floats:
     """How much of a row's probability the floor gives to its eligible actions (n,) together."""
-    mass: Floats = np.minimum(count * floor, _MOST)
+    mass: Floats = np.minimum(count * floor, MAX_FLOOR_MASS)
     return mass
 
 
@@ -98,8 +98,10 @@ def require_posterior(mean: Floats, sd: Floats, eligible: Bools) -> None:
     """Raise ValueError unless eligible actions have a finite mean and a positive finite sd."""
     if mean.shape != eligible.shape or sd.shape != eligible.shape:
         raise ValueError(f"`mean` {mean.shape}, `sd` {sd.shape}, `eligible` {eligible.shape}")
-    fit = np.isfinite(mean) & (sd > _ZERO) & (sd < _INFINITY)
-    if np.count_nonzero(fit) < fit.size and not (fit | ~eligible).all():
+    if all_between(mean) and all_between(sd, low=0.0):
+        return
+    fit = np.isfinite(mean) & (sd > 0) & (sd < np.inf)
+    if not (fit | ~eligible).all():
         raise ValueError("`mean` must be finite and `sd` positive and finite where eligible")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_engine.decide import choose
-from decision_engine.keys import keys_of, streams
+from decision_engine.keys import draw_streams, keys_of
 from decision_engine.policies import POLICIES, shares
 from decision_engine.propensity import propensities
 from decision_engine.state import PolicyState
@@ -56,7 +56,7 @@ def replay(records: Records) -> Replayed:
 
     Raises ValueError when a record has no eligible action or an unusable posterior.
     """
-    hashes, keys = streams(records.actions), keys_of(records.decision_ids)
+    hashes, keys = draw_streams(records.actions), keys_of(records.decision_ids)
     action = choose(keys, *_law(records), hashes, records.preference, records.share)
     p = p_of(records, action)
     return Replayed(action, p, records.p_agent * p)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from decision_engine.decide import choose
-from decision_engine.keys import decision_keys, streams
+from decision_engine.keys import decision_keys, draw_streams
 from decision_engine.learn import (
     BUCKETS,
     Evidence,
@@ -61,7 +61,7 @@ class Case:
     def choices(self) -> Ints:
         """The chosen actions (n,)."""
         law = (*self.posterior(), self.eligible, FLOOR, POLICIES[self.policy].FAMILY)
-        return choose(self.keys, *law, streams(self.actions), share=self.share())
+        return choose(self.keys, *law, draw_streams(self.actions), share=self.share())
 
     def probabilities(self) -> Floats:
         """P(action) (n, k)."""

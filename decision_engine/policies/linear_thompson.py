@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from decision_engine.basis import normal_equations, prior_precision, usual
+from decision_engine.finite import all_between
 from decision_engine.state import PolicyState
 from decision_engine.types import Family, Floats
 
@@ -122,16 +123,19 @@ def _products(x: Floats, weights: _Weights, room: Floats) -> tuple[Floats, Float
     k, tile = weights.mean.shape[1], weights.tile
     z = _columns(x, weights, tile)
     mean = np.matmul(_tiles(z[: d + 1], tile), weights.mean).reshape(-1, k)
-    variance = np.matmul(_tiles(_pairs(z, d + 1, room), tile), weights.spread).reshape(-1, k)
+    pairs = _pairs(z, d + 1, room, 1 if n == 1 else z.shape[1])
+    variance = np.matmul(_tiles(pairs, tile), weights.spread).reshape(-1, k)
     # Without the padding of the last tile.
     return mean[:n], variance[:n]
 
 
 def _room(weights: _Weights, n: int) -> Floats:
     """Memory for the products of n rows."""
+    if n == 1:
+        return np.zeros(len(weights.spread) * weights.tile)
     room = np.empty(len(weights.spread) * (n + weights.tile) + _LINE)
-    # What begins with a cache line is read quicker; for a few rows asking costs more.
-    return room if n <= weights.tile else room[-room.ctypes.data // 8 % _LINE :]
+    # What begins with a cache line is read quicker.
+    return room[-room.ctypes.data // 8 % _LINE :]
 
 
 def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
@@ -140,7 +144,7 @@ def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     Rows are padded with zeros to whole tiles, at least one. Raises ValueError when x is not finite.
     """
     n, d = x.shape
-    if np.count_nonzero(np.isfinite(x)) < x.size:
+    if not all_between(x):
         raise ValueError("`x` must be finite")
     z = np.zeros((d + 1 + (d + 1) // 2, -(-max(n, 1) // tile) * tile))
     z[0, :n] = 1.0
@@ -151,17 +155,19 @@ def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     return z
 
 
-def _pairs(z: Floats, size: int, room: Floats) -> Floats:
+def _pairs(z: Floats, size: int, room: Floats, n: int) -> Floats:
     """The products (P, rows) of each of `size` features with those 0, 1, ... size // 2 further on.
 
     The features stand in a circle, so that every two meet, and those of one distance apart are one
-    run of memory times another: quick for many rows as for a few. `room` holds the result.
+    run of memory times another: quick for many rows as for a few. `room` holds the result; of the
+    rows the first n are computed, the others are left as they are there.
     """
-    apart, run = size // 2 + 1, size * z.shape[1]
-    found = room[: apart * run].reshape(apart, run)
-    further = np.ndarray(found.shape, buffer=z, strides=(z.strides[0], z.itemsize))
-    np.multiply(further[0], further, out=found)
-    return found.reshape(-1, z.shape[1])
+    apart, rows = size // 2 + 1, z.shape[1]
+    found = room[: apart * size * rows].reshape(apart, size, rows)
+    below = z.strides[0]
+    further = np.ndarray((apart, size, n), buffer=z, strides=(below, below, z.itemsize))
+    np.multiply(further[0], further, out=found[:, :, :n])
+    return found.reshape(-1, rows)
 
 
 def _tiles(columns: Floats, tile: int) -> Floats:

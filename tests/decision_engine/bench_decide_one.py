@@ -228,7 +228,7 @@ def choice(bench: Bench, x: list[Floats]) -> Callable[[int], object]:
 
     def call(i: int) -> object:
         mean, sd = linear_thompson.posterior(state, actions, x[i % PEOPLE])
-        return choose(keys[i % PEOPLE], mean, sd, every, 0.005, "gaussian", plan.action_hashes)
+        return choose(keys[i % PEOPLE], mean, sd, every, 0.005, "gaussian", plan.draws)
 
     return call
 

@@ -25,7 +25,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from decision_engine.decide import choose
-from decision_engine.keys import decision_keys, streams
+from decision_engine.keys import decision_keys, draw_streams
 from decision_engine.learn import Rewards, buckets, learn
 from decision_engine.policies import linear_thompson
 from decision_engine.propensity import propensities
@@ -157,7 +157,7 @@ def bench(k: int) -> Found:
     world, part = make(k), PARTS[k]
     mean, sd = linear_thompson.posterior(world.state, world.state.actions, world.people[:1])
     exact = by_quadrature(mean[0], sd[0])
-    everybody, hashes = slice(0, len(world.people)), streams(world.state.actions)
+    everybody, hashes = slice(0, len(world.people)), draw_streams(world.state.actions)
     peers = {name: taught(world, name) for name in WHO}
     texts = {name for name, peer in peers.items() if isinstance(peer, VowpalWabbit)}
     people = {n: world.people[:part] if n in texts else world.people for n in WHO}
@@ -226,7 +226,7 @@ def main() -> None:
         found[k] = bench(k)
         print(shown(k, found[k]), file=table_to(as_json), flush=True)
     many = make(ALONE)
-    alone = choice(many, streams(many.state.actions))
+    alone = choice(many, draw_streams(many.state.actions))
     print(f"\nk = {ALONE:<46}{ONE}\n{OURS:<50}{alone}", file=table_to(as_json))
     all_goals = [goal for k, f in found.items() for goal in goals(k, f)]
     all_goals.append(Goal(f"one choice, p99 us when calm, k = {ALONE}", alone.calm_p99, 350))

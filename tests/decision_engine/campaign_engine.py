@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from decision_engine.decide import choose
-from decision_engine.keys import streams
+from decision_engine.keys import draw_streams
 from decision_engine.learn import BUCKETS, Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, shares
 from decision_engine.state import PolicyState
@@ -29,7 +29,7 @@ class Engine:
             "bench", policy, campaign.variants, self._features, half_life_days=half_life_days
         )
         self.state = prior.with_units(campaign.units)
-        self._hashes, self._folded = streams(campaign.variants), 0
+        self._hashes, self._folded = draw_streams(campaign.variants), 0
 
     def choose(self, x: Floats, keys: Keys) -> Ints:
         """By the policy's posterior, the keys, and the floor."""

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit
 
 from decision_engine.decide import choose
-from decision_engine.keys import streams
+from decision_engine.keys import draw_streams
 from decision_engine.learn import BUCKETS, Rewards, fold, update
 from decision_engine.policies import linear_thompson
 from decision_engine.state import PolicyState
@@ -106,7 +106,7 @@ class Agent:
 
     def __init__(self, market: Market, sequence_credit: float) -> None:
         self._market, self._credit = market, sequence_credit
-        self._hashes = streams(ACTIONS)
+        self._hashes = draw_streams(ACTIONS)
         self.state = PolicyState.initial("bench", "linear_thompson", ACTIONS, FEATURES)
 
     def choose(self, week: int, eager: Floats, step: Ints, last: Ints, keys: Keys) -> Ints:

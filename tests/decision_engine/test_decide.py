@@ -9,7 +9,7 @@ from scipy.stats import chi2, norm
 
 from decision_engine import config
 from decision_engine.decide import AgentPlan, Candidates, arbitrate, choose, decide, values
-from decision_engine.keys import customer_keys, decision_keys, streams, uniforms
+from decision_engine.keys import customer_keys, decision_keys, draw_streams, streams, uniforms
 from decision_engine.policies import POLICIES
 from decision_engine.propensity import beta_parameters, floor_of_rows, propensities
 from decision_engine.replay import Records, replay, with_posterior
@@ -66,7 +66,7 @@ def test_shares_of_one_context_are_exact(policy: str, seed: int) -> None:
     p = exact(mean[0], sd[0], family)
     assert np.abs(propensities(mean[:1], sd[:1], every[:1], 0.0, family)[0] - p).max() < 1e-3
     for floor in (0.0, 0.03):
-        chosen = choose(keys_for(), mean, sd, every, floor, family, streams(ACTIONS))
+        chosen = choose(keys_for(), mean, sd, every, floor, family, draw_streams(ACTIONS))
         assert_shares(chosen, floor + (1 - len(p) * floor) * p)
 
 
@@ -75,7 +75,7 @@ def test_shares_of_mixed_scales_are_exact(family: Family) -> None:
     mean = np.array([[0.10, 0.12, 0.50, 0.05, 0.11]]).repeat(N, axis=0)
     sd = np.array([[0.001, 0.05, 0.28, 0.04, 0.01]]).repeat(N, axis=0)
     every = np.ones(mean.shape, dtype=bool)
-    chosen = choose(keys_for(), mean, sd, every, 0.0, family, streams(list("abcde")))
+    chosen = choose(keys_for(), mean, sd, every, 0.0, family, draw_streams(list("abcde")))
     assert_shares(chosen, exact(mean[0], sd[0], family))
 
 
@@ -88,7 +88,9 @@ def test_draws_of_different_arms_are_uncorrelated(family: Family) -> None:
     for arm in (1, 2):
         pair = np.zeros(mean.shape, dtype=bool)
         pair[:, [0, arm]] = True
-        wins.append(choose(keys_for(), mean, sd, pair, 0.0, family, streams(list("abc"))) == arm)
+        wins.append(
+            choose(keys_for(), mean, sd, pair, 0.0, family, draw_streams(list("abc"))) == arm
+        )
     assert abs(np.corrcoef(wins)[0, 1]) < 0.02
 
 
@@ -97,7 +99,7 @@ def test_the_floor_branch_is_even_among_the_eligible(family: Family) -> None:
     eligible = np.array([[True, False, True, True]]).repeat(N, axis=0)
     mean = np.array([[9.0, 8.0, 0.0, 0.0]]).repeat(N, axis=0)
     sd = np.full(mean.shape, 1e-3)
-    chosen = choose(keys_for(), mean, sd, eligible, 0.2, family, streams(list("abcd")))
+    chosen = choose(keys_for(), mean, sd, eligible, 0.2, family, draw_streams(list("abcd")))
     floor = float(floor_of_rows(eligible, 0.2)[0])
     greedy, even = [1 - 2 * floor, 0, floor, floor], [1 / 3, 0, 1 / 3, 1 / 3]
     p = np.array(greedy if family == "gaussian" else even)
@@ -108,7 +110,7 @@ def test_the_choice_is_independent_of_other_slots_and_agents() -> None:
     mean, sd = np.zeros((N, 2)), np.ones((N, 2))
     every = np.ones((N, 2), dtype=bool)
     picks = [
-        choose(keys_for(slot=s), mean, sd, every, 0.0, "gaussian", streams(["a", "b"]))
+        choose(keys_for(slot=s), mean, sd, every, 0.0, "gaussian", draw_streams(["a", "b"]))
         for s in ("monday", "tuesday")
     ]
     assert abs(np.corrcoef(picks[0], picks[1])[0, 1]) < 0.035

@@ -20,7 +20,7 @@ from decision_engine.factors import (
     solver,
     units_of,
 )
-from decision_engine.keys import decision_keys, streams
+from decision_engine.keys import decision_keys, draw_streams
 from decision_engine.learn import learn
 from decision_engine.policies import factored_linear_thompson as factored
 from decision_engine.policies import shared_units
@@ -212,7 +212,9 @@ def test_floor_and_shares_are_drawn_exactly() -> None:
     eligible = np.tile([True, True, True, False], (n, 1))
     keys, _ = decision_keys("a salt of the tests", "w", "s", [str(i) for i in range(n)])
     empty = np.empty((n, 0))
-    found = choose(keys, empty, empty, eligible, 0.02, "samples", streams(ACTIONS), share=share)
+    found = choose(
+        keys, empty, empty, eligible, 0.02, "samples", draw_streams(ACTIONS), share=share
+    )
     p = propensities(empty, empty, eligible, 0.02, "samples", share=share)
     assert np.array_equal(p, mix_floor(share, eligible, 0.02))
     off = np.bincount(found, minlength=4) / n - p[0]

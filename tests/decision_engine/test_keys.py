@@ -88,6 +88,17 @@ def test_extreme_numbers_stay_inside_the_interval() -> None:
     assert len(np.unique(u)) == u.size
 
 
+@pytest.mark.parametrize("k", [1, 2, 48, 49])
+def test_a_key_alone_draws_what_it_draws_among_others(k: int) -> None:
+    rng = np.random.default_rng(k)
+    keys = rng.integers(0, 2**64, 200, dtype=np.uint64)
+    keys[:2] = 0, 2**64 - 1
+    numbers = rng.integers(0, 2**64, k, dtype=np.uint64)
+    numbers[0] = 2**64 - 1
+    alone = [uniforms(keys[i : i + 1], numbers)[0] for i in range(len(keys))]
+    assert np.array_equal(np.array(alone), uniforms(keys, numbers))
+
+
 @pytest.mark.parametrize("flipped", ["key", "stream"])
 def test_one_flipped_bit_changes_half_of_the_bits(flipped: str) -> None:
     rng = np.random.default_rng(5)
