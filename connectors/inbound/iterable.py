@@ -52,9 +52,11 @@ def parse(call: Call) -> list[events.Event]:
     data = events.mapping(event.get("dataFields"))
     message = events.required("messageId", events.text(data.get("messageId")))
     created = events.required("createdAt", events.text(data.get("createdAt")))
+    is_bot = events.is_true(data.get("isBot"))
+    is_machine = is_bot or events.is_program(data.get("userAgent"), data.get("url"))
     return [
         {
-            "event_id": _event_id(message, name, created),
+            "event_id": _event_id(message, name, created, is_machine),
             "vendor": "iterable",
             "event_type": event_type,
             "external_id": events.text(event.get("userId"), data.get("userId")),
@@ -63,16 +65,17 @@ def parse(call: Call) -> list[events.Event]:
             "campaign_id": events.text(data.get("campaignId")),
             "message_ref": message,
             "decision_id": _decision_id(data),
-            "is_machine": events.is_true(data.get("isBot"))
-            or events.is_program(data.get("userAgent"), data.get("url")),
+            "is_machine": is_machine,
             "occurred_at": _time(created),
             "received_at": events.naive_utc(call.at),
         }
     ]
 
 
-def _event_id(message: str, name: str, created: str) -> str:
-    return hashlib.sha256("\n".join((message, name, created)).encode()).hexdigest()
+def _event_id(message: str, name: str, created: str, is_machine: bool) -> str:
+    """Times are whole seconds: a reader's click and a scanner's of one second are two events."""
+    parts = (message, name, created, "machine") if is_machine else (message, name, created)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _decision_id(data: Mapping[str, Any]) -> str | None:
