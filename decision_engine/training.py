@@ -34,7 +34,7 @@ from decision_engine.learn import (
 from decision_engine.logged import REWARDS, epochs_with
 from decision_engine.override_labels import label
 from decision_engine.policies import kind_of, shared_units
-from decision_engine.promotion import FOLDS, Promotion, promotion
+from decision_engine.promotion import FOLDS, promotion
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
 from decision_engine.tables import LEARNED_REWARDS, POLICY_STATES
 from decision_engine.workspace import Workspace
@@ -114,16 +114,14 @@ def learn_agent(
     new, before = fitted(parts), previous or initial_state(agent, catalog)
     if new.as_of == before.as_of:
         return summary(before, "too little evidence yet; the state stays")
-    gate = Promotion()
     since = _moment(previous.as_of if previous else 0.0)
-    if held_out := read_held_out(workspace, warehouse, name, since, unwanted_of(outcomes)):
-        gate = promotion(
-            held_out,
-            lambda fold, *rows: chances_of(
-                workspace, name, fitted([_without(part, fold) for part in parts]), *rows
-            ),
-        )
-    if gate.worse and not promote:
+    gate = promotion(
+        *read_held_out(workspace, warehouse, name, since, unwanted_of(outcomes)),
+        lambda fold, *rows: chances_of(
+            workspace, name, fitted([_without(part, fold) for part in parts]), *rows
+        ),
+    )
+    if gate.holds_back and not promote:
         current = read_state(workspace, warehouse, name) or before
         return summary(current, f"{gate.words}; --promote {name} puts it to use all the same")
     if not dry_run:
