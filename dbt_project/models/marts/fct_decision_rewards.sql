@@ -91,7 +91,9 @@ weighed as (
         ) as last_starts_at,
         cast(case
             when decisions.age_hours >= decisions.window_hours then 1
-            else coalesce(shares.share, greatest(decisions.age_hours, 0) / decisions.window_hours)
+            -- Its message waits; of an agent that is gone, the window is 0.
+            when decisions.age_hours < 0 then 0
+            else coalesce(shares.share, decisions.age_hours / decisions.window_hours)
         end as double precision) as delay_weight
     from decisions
     left join shares on decisions.decision_id = shares.decision_id
