@@ -36,7 +36,7 @@ def prices_of(
     if not workspace.project.limits or not agents:
         return {}
     contexts, scale = sample(workspace, warehouse, columns)
-    there_is = left(workspace, warehouse, epoch.as_of)
+    there_is = left(workspace, warehouse, epoch.as_of, decided_before=epoch.as_of)
     return cleared(workspace, agents, epoch, contexts, scale, there_is)
 
 

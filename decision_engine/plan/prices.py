@@ -29,7 +29,7 @@ def priced(
     """The side on each day, with its actions at the prices of that day.
 
     The sample that prices are made from lives through the days; what it used is scaled up and
-    gone the day after, beside what has really left.
+    gone the day after, beside what has really left or waits.
     """
     project = side.workspace.project
     if not project.limits or not side.agents:
@@ -39,7 +39,7 @@ def priced(
     found, past = [], list[Made]()
     for day, epoch in enumerate(epochs):
         today, at = journey.today(), seconds_of(epoch.as_of)
-        real = left(side.workspace, warehouse, epoch.as_of)
+        real = left(side.workspace, warehouse, epoch.as_of, decided_before=epochs[0].as_of)
         there_is: Prices = {
             limit.limit: max(0.0, real[limit.limit] - scale * _gone(past, limit, each, at))
             for limit, each in zip(project.limits, use, strict=True)
@@ -64,8 +64,6 @@ def _uses(side: Side, moves: Moves, places: Mapping[str, Ints]) -> list[Floats]:
 
 
 def _gone(past: list[Made], limit: Limit, each: Floats, at: float) -> float:
-    """What the sample used within the limit's window before a moment, if all left on time."""
-    since = at - limit.days * DAY if limit.days else 0.0
-    return sum(
-        float(each[day.move][(day.send_at > since) & (day.send_at <= at)].sum()) for day in past
-    )
+    """What the sample uses within the limit's window on either side, if all leave on time."""
+    reach = limit.days * DAY if limit.days else np.inf
+    return sum(float(each[day.move][np.abs(day.send_at - at) <= reach].sum()) for day in past)

@@ -192,6 +192,38 @@ def test_what_has_left_is_not_there_any_more(shop: Shop) -> None:
         assert left(shop.workspace, warehouse, AS_OF) == {"pushes": 13.0}
 
 
+def test_what_waits_is_spoken_for_where_prices_are_made_and_still_there_where_it_leaves(
+    shop: Shop,
+) -> None:
+    agent, yesterday = shop.agents[0].name, "timestamp '2026-03-01 06:00:00'"
+    messages = {
+        "waits": ("2026-03-02 20:00:00", "2026-03-03 08:00:00"),
+        "is due": ("2026-03-02 05:00:00", "2026-03-02 17:00:00"),
+        "is over": ("2026-03-01 20:00:00", "2026-03-02 02:00:00"),
+        "is skipped": ("2026-03-02 20:00:00", "2026-03-03 08:00:00"),
+        "is for later": ("2026-03-04 20:00:00", "2026-03-05 08:00:00"),
+    }
+    with shop.workspace.warehouse() as warehouse:
+        for name, times in messages.items():
+            warehouse.rows(
+                "insert into nextmove_engine.decisions (decision_id, agent, channel, creative,"
+                " incentive, action, carried_out_by, send_at, expires_at, decided_at)"
+                " select ? || i, ?, 'push', 'x', 'none', 'x', 'delivery', cast(? as timestamp),"
+                f" cast(? as timestamp), {yesterday} from range(7) t(i)",
+                [name, agent, *times],
+            )
+        warehouse.rows(
+            'insert into nextmove_engine.receipts (decision_id, status, "at")'
+            " select decision_id, case when decision_id like 'is skipped%' then 'skipped'"
+            f" else 'not_sent' end, {yesterday} from nextmove_engine.decisions"
+        )
+        assert left(shop.workspace, warehouse, AS_OF) == {"pushes": 15.0}
+        assert left(shop.workspace, warehouse, AS_OF, decided_before=AS_OF) == {"pushes": 1.0}
+        columns = needed(shop.project, shop.agents)
+        prices = prices_of(shop.workspace, warehouse, shop.agents, EPOCH, columns)
+    assert pushes(shop, at_prices(shop.workspace, shop.agents, prices)) <= 1
+
+
 def test_a_significant_effect_needs_a_person(shop: Shop) -> None:
     agent = shop.agents[0].config
     assert not needs_approval(agent)
