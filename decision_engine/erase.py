@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from connectors.base import Warehouse
+from connectors.base import Receipt, Status, Warehouse
+from connectors.journal import Journal
 from decision_engine import keys
 from decision_engine.arrow import column_of_array, matrix_of
+from decision_engine.delivery import project_receipts
 from decision_engine.epochs import read_state
 from decision_engine.errors import StepError
 from decision_engine.learn import Rewards, buckets, fold, subtract
@@ -35,6 +37,9 @@ from decision_engine.traces import Person, Version, learned_versions, leaving, t
 from decision_engine.training import make_current
 from decision_engine.workspace import Workspace
 
+ERASED = "erased"
+"""Why a message that waited did not leave."""
+
 PROVEN = 1e-9
 """Largest difference, relative to the largest sum of its kind, that rounding explains."""
 
@@ -42,13 +47,15 @@ PROVEN = 1e-9
 def erase(workspace: Workspace, who: str, *, dry_run: bool = False) -> dict[str, Any]:
     """Take a person out; `who` is a customer id, or an identifier such as `email:ann@example.com`.
 
-    All of it happens in one transaction, or nothing does. Returns the decisions taken out of each
+    All of it happens in one transaction, or nothing does; only that their waiting messages do
+    not leave is settled before, in the journal. Returns the decisions taken out of each
     agent's state and the rows deleted from each table. StepError when nobody is known by `who`,
     or when a state cannot be proven to be free of the person.
     """
     with ExitStack() as stack:
         for step in ("build", "learn", "decide"):
             stack.enter_context(workspace.alone(step))
+        journal = None if dry_run else stack.enter_context(workspace.journal())
         warehouse = stack.enter_context(workspace.warehouse())
         person = _person(workspace, warehouse, who)
         proofs = [
@@ -60,7 +67,9 @@ def erase(workspace: Workspace, who: str, *, dry_run: bool = False) -> dict[str,
         learned = {proof.before.agent for proof in proofs}
         versions = learned_versions(workspace, warehouse, person, learned)
         deleted = {trace.title: trace.count(warehouse) for trace in found}
-        if not dry_run:
+        if journal is not None:
+            _end_what_waits(journal, person)
+            project_receipts(workspace, warehouse, journal)
             with warehouse.transaction():
                 deleted = {trace.title: trace.delete(warehouse) for trace in found}
                 _write(workspace, warehouse, person, proofs, versions, deleted)
@@ -125,6 +134,13 @@ def _person(workspace: Workspace, warehouse: Warehouse, who: str) -> Person:
             " (user_id, anonymous_id, email, phone), after `nextmove build`"
         )
     return person
+
+
+def _end_what_waits(journal: Journal, person: Person) -> None:
+    """No message of theirs leaves any more, and none comes to an end after their receipts went."""
+    waiting = [i["send_key"] for i in journal.due(datetime.max) if i["customer_id"] in person.ids]
+    at = datetime.now(UTC)
+    journal.finish([Receipt(key, Status.SKIPPED, ERASED) for key in waiting], at)
 
 
 # ---- what was learned ----

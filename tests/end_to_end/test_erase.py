@@ -18,6 +18,7 @@ from decision_engine.audit import replay_decisions
 from decision_engine.batch import decide_all
 from decision_engine.cli import main
 from decision_engine.confirmed import Confirmed, Outbox
+from decision_engine.delivery import open_delivery, project_receipts
 from decision_engine.epochs import begin, read_state
 from decision_engine.erase import erase
 from decision_engine.errors import StepError
@@ -209,6 +210,28 @@ def test_every_table_is_rid_of_them_and_the_proof_does_not_name_them(project: Pa
     assert customer not in proof
     assert user not in proof
     assert erase(workspace, f"user_id:{user}")["decisions"] == {}
+
+
+def test_what_waits_for_them_does_not_leave_and_leaves_no_trace(project: Path) -> None:
+    """Nobody has put them on the list, and still nothing is sent."""
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    with open_delivery(workspace) as delivery:
+        delivery.dispatch(midnight(0).date().isoformat(), midnight(0))
+        waiting = list(delivery.journal.due(midnight(3)))
+    customer = waiting[0]["customer_id"]
+    gone = {i["send_key"] for i in waiting if i["customer_id"] == customer}
+
+    erase(workspace, customer)
+
+    with open_delivery(workspace) as delivery, workspace.warehouse() as warehouse:
+        left = {i["send_key"] for i in delivery.journal.due(midnight(3))}
+        assert left == {i["send_key"] for i in waiting} - gone
+        delivery.dispatch(midnight(0).date().isoformat(), midnight(0))
+        assert {i["send_key"] for i in delivery.journal.due(midnight(3))} == left
+        project_receipts(workspace, warehouse, delivery.journal)
+    of_them = f"select count(*) from {workspace.engine('receipts')} where customer_id = ?"
+    assert rows(workspace, of_them, customer) == [(0,)]
 
 
 def webhook(number: str, user: str) -> Webhook:
