@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-decide bench-replay bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
+.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-build bench-decide bench-replay bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -62,6 +62,9 @@ bench-diff: setup  ## ten million rows of an outbox, one in a hundred changed
 
 bench-ingress: setup  ## what a tracked event costs on its way into the warehouse
 	@$(RUN)/python -m tests.end_to_end.bench_ingress
+
+bench-build: setup  ## dbt on ten and forty thousand customers, with time by model and memory
+	@$(RUN)/python -m tests.dbt_project.bench $(ARGS)
 
 bench-decide: setup  ## a million customers through decide, with time and memory
 	@$(RUN)/python -m tests.end_to_end.bench_decide $(ARGS)

@@ -25,6 +25,14 @@ _STEP = timedelta(days=14)
 
 def write_zone_offsets(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> None:
     """Replace the table by the offsets of the days before as_of (UTC)."""
+    table = workspace.engine("zone_offsets")
+    with warehouse.transaction():
+        warehouse.rows(f"delete from {table}")
+        warehouse.append(table, zone_offsets(as_of))
+
+
+def zone_offsets(as_of: datetime) -> pa.Table:
+    """The offsets of all zones in the days before as_of (UTC)."""
     until = utc(as_of) + timedelta(days=1)
     since = until - timedelta(days=DAYS)
     rows = [
@@ -33,10 +41,7 @@ def write_zone_offsets(workspace: Workspace, warehouse: Warehouse, as_of: dateti
         if (zone := zone_of(name)) is not None
         for start, end, minutes in offsets(zone, since, until)
     ]
-    table = workspace.engine("zone_offsets")
-    with warehouse.transaction():
-        warehouse.rows(f"delete from {table}")
-        warehouse.append(table, pa.Table.from_pylist(rows, schema=ZONE_OFFSETS))
+    return pa.Table.from_pylist(rows, schema=ZONE_OFFSETS)
 
 
 def offsets(

@@ -1,10 +1,17 @@
-"""Synthetic raw and engine tables of any size, made in DuckDB by hashing row numbers."""
+"""Synthetic raw and engine tables of any size, made in DuckDB by hashing row numbers.
+
+Spread as people are: over all zones of the world, most of them in a few, some in none that is
+known; seen over half a year, some often and most a few times.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import duckdb
+
+from decision_engine.zone_offsets import zone_offsets
+from tests.dbt_project.warehouse import AS_OF
 
 
 def _h(key: str, salt: str, n: int) -> str:
@@ -20,10 +27,19 @@ def _customer(key: str, salt: str, n: int) -> str:
     return _h(key, "customer" + salt, n)
 
 
+def _skewed(key: str, salt: str, n: str, power: float) -> str:
+    """A whole number in [0, n): the higher the power, the more often a low one."""
+    share = f"hash(cast({key} as text) || '{salt}') % 1000000 / 1000000.0"
+    return f"cast(floor({n} * pow({share}, {power})) as integer)"
+
+
 def fill(path: Path, customers: int, decisions: int) -> None:
     """Fill the tables of `create_warehouse`: 20 web events, 6 messages, 2 orders a customer."""
     n = customers
     with duckdb.connect(str(path)) as db:
+        clocks = zone_offsets(AS_OF)
+        db.register("clocks", clocks)
+        db.execute("insert into nextmove_engine.zone_offsets by name select * from clocks")
         for statement in _raw(n) + _engine(n, decisions):
             db.execute(statement)
 
@@ -32,10 +48,16 @@ def _raw(n: int) -> list[str]:
     day = 24 * 60
     return [
         f"""insert into raw.crm_contacts by name
+            with zones as (
+                select list(distinct time_zone order by hash(time_zone)) as names
+                from nextmove_engine.zone_offsets
+            )
             select 'k' || i as contact_id, 'p' || i || '@example.com' as email,
-                'Ann' as first_name, 'UTC' as time_zone, 'gold' as tier,
+                'Ann' as first_name, 'gold' as tier,
+                case when {_h("i", "zone known", 10)} > 0
+                    then names[1 + {_skewed("i", "zone", "len(names)", 4)}] end as time_zone,
                 timestamp '2024-01-01' as created_at, created_at as updated_at
-            from range({n}) r(i)""",
+            from range({n}) r(i), zones""",
         f"""insert into raw.segment_events by name
             select 'm' || i as message_id,
                 case {_h("i", "kind", 10)} when 0 then 'track' when 1 then 'identify'
@@ -47,13 +69,15 @@ def _raw(n: int) -> list[str]:
                 'web' as platform,
                 ['home', 'product', 'cart', 'price'][1 + {_h("i", "class", 4)}] as page_class,
                 's' || (i // 4) as session_id,
-                {_ago("i", "seen", 60 * day)} as occurred_at, occurred_at as received_at
-            from (select i, {_customer("i // 4", "web", n)} as c from range({20 * n}) r(i))""",
+                {_ago("i", "seen", 180 * day)} as occurred_at, occurred_at as received_at
+            from (
+                select i, {_skewed("i // 4", "web", str(n), 1.5)} as c from range({20 * n}) r(i)
+            )""",
         f"""insert into raw.esp_events by name
             select 'e' || i as event_id, 'braze' as vendor,
                 ['delivered', 'open', 'click'][1 + {_h("i", "type", 3)}] as event_type,
                 'u' || {_customer("i", "esp", n)} as external_id, 'email' as channel,
-                false as is_machine, {_ago("i", "esp_at", 60 * day)} as occurred_at
+                false as is_machine, {_ago("i", "esp_at", 180 * day)} as occurred_at
             from range({6 * n}) r(i)""",
         f"""insert into raw.orders by name
             select 'o' || i as order_id, 'sc' || c as shop_customer_id,
@@ -77,9 +101,6 @@ def _raw(n: int) -> list[str]:
 def _engine(n: int, decisions: int) -> list[str]:
     days = max(1, decisions // n)
     return [
-        """insert into nextmove_engine.zone_offsets by name
-            select 'UTC' as time_zone, timestamp '2025-01-01' as valid_from,
-                timestamp '2027-01-01' as valid_until, 0 as offset_minutes""",
         """insert into nextmove_engine.agent_outcomes
             (agent, event, weight, per, window_hours) values
             ('growth', 'order', 1.0, 'dollar', 72), ('growth', 'click', 0.1, 'event', 72),

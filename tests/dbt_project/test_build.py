@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from tests.dbt_project import synthetic
 from tests.dbt_project.conftest import Dbt
 from tests.dbt_project.shop import ANN, ANN_BEFORE, BEN, CYD, at, fill
 from tests.dbt_project.warehouse import AS_OF, Place, rows_of
@@ -14,10 +20,14 @@ from tests.dbt_project.warehouse import AS_OF, Place, rows_of
 SERVERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("postgres", "snowflake")]
 
 
+Built = tuple[Place, dict[str, Any]]
+"""Where the shop was built, and what dbt tells of each node."""
+
+
 @pytest.fixture(scope="module", params=["duckdb", *SERVERS])
-def path(
+def built(
     request: pytest.FixtureRequest, dbt: Dbt, tmp_path_factory: pytest.TempPathFactory
-) -> Place:
+) -> Built:
     """Built twice: before Ann logged in for the first time, and after."""
     file = tmp_path_factory.mktemp("shop") / "warehouse.duckdb"
     fill(file)
@@ -25,8 +35,12 @@ def path(
     if request.param != "duckdb":
         place = request.getfixturevalue(f"in_{request.param}")(file)
     dbt(place, "run", as_of=at(6))
-    dbt(place, "build")
-    return place
+    return place, dbt(place, "build")
+
+
+@pytest.fixture
+def path(built: Built) -> Place:
+    return built[0]
 
 
 def _rows(path: Place, model: str, columns: str, key: str) -> dict[str, dict[str, Any]]:
@@ -188,3 +202,37 @@ def test_a_build_without_news_changes_no_history(dbt: Dbt, path: Place) -> None:
     before = rows_of(path, "select count(*) as n from nextmove.int_identity__history")
     dbt(path, "run", "--select", "tag:daily")
     assert rows_of(path, "select count(*) as n from nextmove.int_identity__history") == before
+
+
+@pytest.mark.parametrize("built", ["duckdb"], indirect=True)
+def test_no_model_makes_far_more_rows_than_it_reads(built: Built, tmp_path: Path) -> None:
+    """Of many people, whatever the planner takes them for: it may compare all with everything."""
+    place, results = built
+    assert isinstance(place, Path)
+    # The models' SQL names the database, which is called like its file.
+    copy = tmp_path / place.name
+    shutil.copy(place, copy)
+    synthetic.fill(copy, customers=2_000, decisions=4_000)
+    models = [r.node for r in results.values() if r.node.resource_type == "model"]
+    with duckdb.connect(str(copy)) as db:
+        steps = {model.name: _made_anew(db, model) for model in models}
+
+    read = {m: sum(n for step, n in made if step.endswith("_SCAN")) for m, made in steps.items()}
+    most = {m: max(n for _, n in made) for m, made in steps.items()}
+    assert read["int_events__web"] >= 40_000
+    assert {m: n for m, n in most.items() if n > 5 * max(read[m], 1_000)} == {}
+
+
+def _made_anew(db: duckdb.DuckDBPyConnection, model: Any) -> list[tuple[str, int]]:
+    """The steps of the plan that makes a model, each with how many rows came out of it."""
+    is_table = not model.config.materialized.endswith("view")
+    create = f'create or replace table {model.schema}."{model.name}" as ' if is_table else ""
+    told = db.execute(f"explain (analyze, format json) {create}{model.compiled_code}").fetchone()
+    assert told is not None
+    return [found for step in json.loads(told[1])["operator"] for found in _steps(step)]
+
+
+def _steps(step: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    yield step["type"], step["intermediate_rows"]
+    for under in step.get("children", []):
+        yield from _steps(under)
