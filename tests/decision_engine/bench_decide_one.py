@@ -34,13 +34,14 @@ from decision_engine.decide import AgentPlan, choose
 from decision_engine.features import all_needed_columns, design, feature_names
 from decision_engine.guardrails import columns_of, reasons, send_at
 from decision_engine.keys import customer_keys, decision_keys
-from decision_engine.learn import Rewards, buckets, learn
+from decision_engine.learn import Rewards, learn
 from decision_engine.policies import linear_thompson
 from decision_engine.record import rows_of
 from decision_engine.row import Layout
 from decision_engine.rules import parsed
 from decision_engine.types import Catalog, Epoch, Floats
 from tests.goals import Cost, Goal, judge, measure, table_to
+from tests.rewards import closed
 
 CALLS, STEP_CALLS, PEOPLE = 20_000, 4_000, 300
 GROUP = 32
@@ -142,12 +143,8 @@ def make(k: int) -> Bench:
 def random_rewards(k: int, d: int, n: int = 4_000) -> Rewards:
     """Closed decisions with rewards that depend on nothing."""
     rng = np.random.default_rng(k)
-    return Rewards(
-        x=rng.normal(size=(n, d)), action=rng.integers(0, k, n),
-        reward=(rng.random(n) < 0.1).astype(np.float64), weight=np.ones(n),
-        is_closed=np.ones(n, dtype=bool), bucket=buckets([str(i) for i in range(n)]),
-        order=np.arange(n), decided_at=rng.uniform(0, 10 * 86_400, n),
-    )  # fmt: skip
+    x, action, reward = rng.normal(size=(n, d)), rng.integers(0, k, n), rng.random(n) < 0.1
+    return closed(x, action, reward, rng.uniform(0, 10 * 86_400, n))
 
 
 def profile_types() -> dict[str, str]:

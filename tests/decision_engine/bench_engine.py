@@ -26,13 +26,14 @@ from scipy.stats import norm
 
 from decision_engine.decide import choose
 from decision_engine.keys import decision_keys, draw_streams
-from decision_engine.learn import Rewards, buckets, learn
+from decision_engine.learn import learn
 from decision_engine.policies import linear_thompson
 from decision_engine.propensity import propensities
 from decision_engine.state import PolicyState
 from decision_engine.types import Bools, Floats, Ints, Keys
 from tests.decision_engine.campaign_peers import PEERS, VowpalWabbit
 from tests.goals import Cost, Goal, judge, measure, table_to
+from tests.rewards import closed
 
 D, TAUGHT, REPEATS, DRAWS, FLOOR = 32, 20_000, 7, 20_000, 0.0
 ROWS = {10: 65_536, 100: 20_000}
@@ -70,12 +71,7 @@ def make(k: int) -> World:
     reward = (rng.random(TAUGHT) < p).astype(float)
     state = learn(
         None,
-        [
-            Rewards(
-                x, action, reward, np.ones(TAUGHT), np.ones(TAUGHT, dtype=bool),
-                buckets([str(i) for i in range(TAUGHT)]), np.arange(TAUGHT), np.zeros(TAUGHT),
-            )
-        ],
+        [closed(x, action, reward)],
         agent="bench", policy="linear_thompson", actions=tuple(f"a{i}" for i in range(k)),
         features=tuple(f"x{i}" for i in range(D)), as_of=86_400.0,
     )  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from decision_engine.learn import Rewards, buckets, learn_anew
+from decision_engine.learn import learn_anew
 from decision_engine.policies import POLICIES
 from decision_engine.state import PolicyState
 from decision_engine.training import remark
+from tests.rewards import closed
 
 ACTIONS = ("no_action", "a", "b")
 FEATURES = ("x0", "x1", "x2")
@@ -25,16 +26,7 @@ def learned(policy: str, personal: float, *, is_same: bool = False) -> PolicySta
     x, action = rng.normal(size=(N, 3)), rng.integers(0, 3, N)
     reward = 1 + 0.2 * (action == 2) + rng.normal(0, 1, N)
     reward += personal * x[:, 0] * ((action == 1) * 1.0 - (action == 2))
-    rows = Rewards(
-        x=np.full_like(x, 3.7) if is_same else x,
-        action=action,
-        reward=reward,
-        weight=np.ones(N),
-        is_closed=np.ones(N, dtype=bool),
-        bucket=buckets([f"c{i}" for i in range(N)]),
-        order=np.arange(N),
-        decided_at=np.zeros(N),
-    )
+    rows = closed(np.full_like(x, 3.7) if is_same else x, action, reward)
     names = {"agent": "a", "actions": ACTIONS, "features": FEATURES, "as_of": 1.0}
     return learn_anew([rows], policy=policy, units=UNITS, **names)
 

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from decision_engine.build import package_folder
-from decision_engine.learn import BUCKETS, Rewards, learn_anew
+from decision_engine.learn import learn_anew
 from decision_engine.market import ActionView, Market
 from decision_engine.market.people import DAY
 from decision_engine.market.response import local_hours
@@ -26,6 +26,7 @@ from decision_engine.send_times import zone_of
 from decision_engine.types import Floats, Ints
 from decision_engine.zone_offsets import offsets
 from tests.decision_engine.test_market import begun
+from tests.rewards import closed
 
 PEOPLE, LOGGED, HOURS = 3_000, 15_000, np.array([9, 13, 19])
 VIEWS = [ActionView("email", "what_is_new", "none", int(hour)) for hour in HOURS]
@@ -67,18 +68,9 @@ def learned(market: Market, x: Floats, clicks: Floats) -> Score:
     """What a learner from half of the people would bring of the others."""
     rng, who = np.random.default_rng(0), np.arange(PEOPLE)
     of, action = rng.choice(who[::2], LOGGED), rng.integers(0, len(VIEWS), LOGGED)
-    rows = Rewards(
-        x=x[of],
-        action=action,
-        reward=(rng.random(LOGGED) < clicks[of, action]).astype(np.float64),
-        weight=np.ones(LOGGED),
-        is_closed=np.ones(LOGGED, dtype=bool),
-        bucket=np.arange(LOGGED) % BUCKETS,
-        order=np.arange(LOGGED),
-        decided_at=np.zeros(LOGGED),
-    )
+    clicked = rng.random(LOGGED) < clicks[of, action]
     state = learn_anew(
-        [rows],
+        [closed(x[of], action, clicked)],
         agent="a",
         policy="linear_thompson",
         actions=ACTIONS,

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from decision_engine.basis import LEAST_USUAL, MOST_USUAL, usual
-from decision_engine.learn import Rewards, buckets, fold, learn, learn_anew, outgrown, subtract
+from decision_engine.learn import Rewards, fold, learn, learn_anew, outgrown, subtract
 from decision_engine.policies import POLICIES
 from decision_engine.state import PolicyState, Sums, load, save
 from decision_engine.types import Floats
+from tests.rewards import closed
 
 ACTIONS, FEATURES = ("a", "b", "c"), ("x0", "x1", "x2")
 COMMON = np.array([0.6, -0.3, 0.0])
@@ -26,11 +27,7 @@ def chances(x: Floats) -> Floats:
 def rows(n: int, seed: int = 1) -> Rewards:
     rng = np.random.default_rng(seed)
     x, action = rng.normal(size=(n, 3)), rng.integers(0, 3, n)
-    reward = (rng.random(n) < chances(x)[np.arange(n), action]).astype(float)
-    people = buckets([str(i) for i in range(n)])
-    return Rewards(
-        x, action, reward, np.ones(n), np.ones(n, bool), people, np.arange(n), np.ones(n)
-    )
+    return closed(x, action, rng.random(n) < chances(x)[np.arange(n), action])
 
 
 def anew(data: Rewards, policy: str = "linear_thompson") -> PolicyState:

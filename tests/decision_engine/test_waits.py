@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from decision_engine.factors import units_of
-from decision_engine.learn import BUCKETS, Rewards, learn_anew
+from decision_engine.learn import learn_anew
 from decision_engine.market import ActionView
 from decision_engine.policies import POLICIES
 from decision_engine.types import Action, Floats
 from tests.decision_engine.test_market import begun
+from tests.rewards import closed
 
 PEOPLE, LOGGED = 4_000, 24_000
 POLICY = "factored_linear_thompson"
@@ -56,19 +57,8 @@ def test_waiting_is_chosen_where_it_pays_and_not_where_it_does_not(
     rng = np.random.default_rng(5)
     learners, rest = np.arange(PEOPLE // 2), np.arange(PEOPLE // 2, PEOPLE)
     of, action = rng.choice(learners, LOGGED), rng.integers(0, len(ACTIONS), LOGGED)
-    reward = (rng.random(LOGGED) < worth[of, action]).astype(np.float64)
-    rows = Rewards(
-        x=x[of],
-        action=action,
-        reward=reward,
-        weight=np.ones(LOGGED),
-        is_closed=np.ones(LOGGED, dtype=bool),
-        bucket=np.arange(LOGGED) % BUCKETS,
-        order=np.arange(LOGGED),
-        decided_at=np.zeros(LOGGED),
-    )
     state = learn_anew(
-        [rows],
+        [closed(x[of], action, rng.random(LOGGED) < worth[of, action])],
         agent="a",
         policy=POLICY,
         actions=tuple(a.key for a in ACTIONS),

@@ -23,12 +23,13 @@ import yaml
 
 from decision_engine.batch import decide_all
 from decision_engine.features import feature_names
-from decision_engine.learn import Rewards, buckets, learn_anew
+from decision_engine.learn import learn_anew
 from decision_engine.policies import kind_of, shared_units
 from decision_engine.scaffold import init
 from decision_engine.training import make_current
 from decision_engine.workspace import Workspace
 from tests.goals import Goal, judge, table_to
+from tests.rewards import closed
 
 AS_OF = datetime(2026, 3, 2, 6)
 SIZES = (250_000, 500_000, 1_000_000)
@@ -122,15 +123,11 @@ def teach(workspace: Workspace) -> None:
         for i, (name, agent) in enumerate(sorted(workspace.agents.items())):
             catalog, features = workspace.catalog(name), feature_names(agent.context)
             rng = np.random.default_rng(i)
-            rows = Rewards(
-                x=rng.gamma(2.0, size=(TAUGHT, len(features))),
-                action=rng.integers(0, len(catalog), TAUGHT),
-                reward=(rng.random(TAUGHT) < 0.1).astype(np.float64),
-                weight=np.ones(TAUGHT),
-                is_closed=np.ones(TAUGHT, dtype=np.bool_),
-                bucket=buckets([str(n) for n in range(TAUGHT)]),
-                order=np.arange(TAUGHT),
-                decided_at=np.full(TAUGHT, moment.timestamp() - DAY),
+            rows = closed(
+                rng.gamma(2.0, size=(TAUGHT, len(features))),
+                rng.integers(0, len(catalog), TAUGHT),
+                rng.random(TAUGHT) < 0.1,
+                moment.timestamp() - DAY,
             )
             state = learn_anew(
                 [rows],
