@@ -40,7 +40,10 @@ class ProfileSync:
         in_flight: int = IN_FLIGHT,
         name: str = "",
     ) -> None:
-        """Raises ConfigurationError when the destination has no such stream."""
+        """`name` is the destination's in the project, under which its limits are counted.
+
+        Raises ConfigurationError when the destination has no such stream.
+        """
         self.totals = Totals()
         name = name or target.destination.name
         self._line = Line(name, target, limiter or Limiter(), OUTAGE_SECONDS)
@@ -132,21 +135,6 @@ class ProfileSync:
         if self.stopped or status in _LATER or status >= _SERVER_ERROR:
             return False
         return status < _CLIENT_ERROR or self._stream.splits_on_400
-
-
-def sync_profiles(
-    target: Target,
-    stream: str,
-    records: Iterable[Record],
-    limiter: Limiter | None = None,
-    in_flight: int = IN_FLIGHT,
-    name: str = "",
-) -> ProfileSync:
-    """Bring the records to the destination; iterate over the result to run it.
-
-    `name` is the destination's in the project, under which its limits are counted.
-    """
-    return ProfileSync(target, stream, records, limiter, in_flight, name)
 
 
 def _later(first: Receipt | None, again: Receipt) -> Receipt:

@@ -29,7 +29,7 @@ from connectors.calls import Target
 from connectors.destinations.hot_store import OTHER_INSTANCE
 from connectors.errors import ConnectorError, UnavailableError
 from connectors.limits import Limiter
-from connectors.sync import sync_profiles
+from connectors.sync import ProfileSync
 from decision_engine.confirmed import (
     INSTANCE,
     KEY,
@@ -182,7 +182,7 @@ class OutboxSync:
         """The receipts by key."""
         salt = self.workspace.project.salt
         self._payloads = {record.key: payload_digest(record, salt) for record in records}
-        sync = sync_profiles(self.target, outbox.stream, records, self.limiter, name=self.name)
+        sync = ProfileSync(self.target, outbox.stream, records, self.limiter, name=self.name)
         receipts = {r.key: r for r in sync}
         for field in _FIELDS:
             self.totals[outbox.title][field] += getattr(sync.totals, field)
@@ -270,7 +270,7 @@ class OutboxSync:
     def _greet(self, fields: Mapping[str, Any]) -> str | None:
         """Which store is there."""
         record = Record("hot_store", {KEY: "hot_store"}, fields)
-        sync = sync_profiles(self.target, "store", [record], self.limiter, name=self.name)
+        sync = ProfileSync(self.target, "store", [record], self.limiter, name=self.name)
         (receipt,) = sync
         if receipt.status is Status.ACCEPTED:
             return receipt.vendor_ref

@@ -37,7 +37,16 @@ class Server(ABC):
     """A `Warehouse` over one connection, on which everything but streaming happens."""
 
     dialect: ClassVar[str]
-    types: ClassVar[Mapping[pa.DataType, TypeEngine[Any]]]
+    types: ClassVar[Mapping[pa.DataType, TypeEngine[Any]]] = {
+        pa.string(): sa.Text(),
+        pa.large_string(): sa.Text(),
+        pa.bool_(): sa.Boolean(),
+        pa.int32(): sa.Integer(),
+        pa.int64(): sa.BigInteger(),
+        pa.uint8(): sa.SmallInteger(),
+        pa.binary(): sa.LargeBinary(),
+        pa.date32(): sa.Date(),
+    }
     on_conflict: ClassVar[str] = ""
     """What ends an insert that may meet another process's row of the same key."""
 

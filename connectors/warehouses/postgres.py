@@ -73,15 +73,8 @@ class Postgres(Server):
     dialect = "postgres"
     on_conflict = "on conflict do nothing"
     types: ClassVar[Mapping[pa.DataType, TypeEngine[Any]]] = {
-        pa.string(): sa.Text(),
-        pa.large_string(): sa.Text(),
-        pa.bool_(): sa.Boolean(),
-        pa.int32(): sa.Integer(),
-        pa.int64(): sa.BigInteger(),
-        pa.uint8(): sa.SmallInteger(),
+        **Server.types,
         pa.float64(): sa.Double(),
-        pa.binary(): sa.LargeBinary(),
-        pa.date32(): sa.Date(),
         pa.timestamp("us"): sa.TIMESTAMP(),
     }
 

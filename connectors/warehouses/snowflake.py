@@ -65,15 +65,8 @@ class Snowflake(Server):
 
     dialect = "snowflake"
     types: ClassVar[Mapping[pa.DataType, TypeEngine[Any]]] = {
-        pa.string(): sa.Text(),
-        pa.large_string(): sa.Text(),
-        pa.bool_(): sa.Boolean(),
-        pa.int32(): sa.Integer(),
-        pa.int64(): sa.BigInteger(),
-        pa.uint8(): sa.SmallInteger(),
+        **Server.types,
         pa.float64(): sa.Float(),
-        pa.binary(): sa.LargeBinary(),
-        pa.date32(): sa.Date(),
         pa.timestamp("us"): TIMESTAMP_NTZ(),
     }
 

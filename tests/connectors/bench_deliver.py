@@ -31,7 +31,7 @@ from connectors.deliver import deliver_sends
 from connectors.destinations import OURS
 from connectors.journal import Journal
 from connectors.limits import Limiter
-from connectors.sync import sync_profiles
+from connectors.sync import ProfileSync
 from tests.connectors.sends import NOW, intent
 from tests.connectors.simulated import Limits, Time, Vendor, most_in
 from tests.connectors.styles import record_of, vendor_of
@@ -165,7 +165,7 @@ def _profiles(
 
     def run() -> None:
         records = itertools.chain(list(left.values()), fresh())
-        for receipt in sync_profiles(target, pool.stream.name, records, limiter):
+        for receipt in ProfileSync(target, pool.stream.name, records, limiter):
             if receipt.status is Status.ACCEPTED:
                 del left[receipt.key]
 
@@ -238,7 +238,7 @@ def salesforce_share(share: float = 0.5) -> tuple[int, int]:
     target = Target(_by_ones(pool), post, share)
     with clock.rules():
         rows = (record_of("salesforce", "contacts", n) for n in range(day))
-        run = sync_profiles(target, "contacts", rows, clock.limiter())
+        run = ProfileSync(target, "contacts", rows, clock.limiter())
         for _ in run:
             pass
     assert "of the day's calls are used up" in str(run.stopped)
@@ -257,7 +257,7 @@ def rows_a_second(count: int) -> tuple[float, float]:
         connected(OURS["braze"], f"{sandbox.url}/braze", BRAZE_KEY) as target,
     ):
         start, cpu = time.perf_counter(), time.process_time()
-        run = sync_profiles(target, "users", records)
+        run = ProfileSync(target, "users", records)
         for _ in run:
             pass
         wall, used = time.perf_counter() - start, time.process_time() - cpu

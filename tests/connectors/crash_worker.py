@@ -22,7 +22,7 @@ from connectors.base import Record
 from connectors.calls import connected
 from connectors.deliver import deliver_sends
 from connectors.journal import Journal
-from connectors.sync import sync_profiles
+from connectors.sync import ProfileSync
 from tests.connectors.sends import NOW, Plain, intent
 
 IN_FLIGHT = 24
@@ -56,7 +56,7 @@ def sync(job: dict[str, Any]) -> None:
     """Bring all profiles over."""
     records = [Record(f"k{i}", {"external_id": f"u{i}"}, {}) for i in range(job["count"])]
     with connected(Plain(4), job["url"], "key") as target:
-        for _ in sync_profiles(target, "users", records):
+        for _ in ProfileSync(target, "users", records):
             pass
 
 

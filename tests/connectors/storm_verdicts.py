@@ -21,7 +21,7 @@ from connectors.calls import Line, Target
 from connectors.destinations import DESTINATIONS, OURS
 from connectors.errors import ConnectorError, NotSentError, UnknownOutcomeError
 from connectors.limits import Limiter
-from connectors.sync import sync_profiles
+from connectors.sync import ProfileSync
 from tests.connectors.styles import Vendor, record_of, vendor_of
 
 STREAMS = [(name, stream) for name in sorted(OURS) for stream in OURS[name].streams]
@@ -75,7 +75,7 @@ def receipts_of(name: str, stream: str, post: Post, records: list[Record]) -> li
     limiter = Limiter(sleep=lambda _: None, jitter=lambda: 0.0)
     limiter.acquire = lambda *_, **__: 0.0  # type: ignore[method-assign]
     if DESTINATIONS[name].streams[stream].lane is Lane.PROFILE:
-        sync = sync_profiles(target, stream, records, limiter, in_flight=1)
+        sync = ProfileSync(target, stream, records, limiter, in_flight=1)
         receipts = list(sync)
         sync.totals.check()
         seen = {receipt.key for receipt in receipts}

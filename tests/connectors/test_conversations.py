@@ -20,7 +20,7 @@ from connectors.errors import (
 )
 from connectors.journal import Journal
 from connectors.limits import Limiter
-from connectors.sync import ProfileSync, sync_profiles
+from connectors.sync import ProfileSync
 from tests.connectors.sends import NOW, Plain, Vendor, intent
 from tests.connectors.styles import record_of, vendor_of
 
@@ -60,7 +60,7 @@ class Salesforce:
 
 def sync(org: Salesforce, count: int, share: float = 1.0) -> tuple[ProfileSync, set[Status]]:
     target = Target(OURS["salesforce"], org, share)
-    run = sync_profiles(target, "contacts", people(count), quick(), in_flight=1)
+    run = ProfileSync(target, "contacts", people(count), quick(), in_flight=1)
     return run, {receipt.status for receipt in run}
 
 
@@ -95,7 +95,7 @@ def test_nothing_more_is_sent_when_its_share_of_the_day_is_used(share: float, ca
 def test_a_used_up_day_is_not_a_wrong_key() -> None:
     body = b'[{"errorCode":"REQUEST_LIMIT_EXCEEDED","message":"TotalRequests Limit exceeded."}]'
     target = Target(OURS["salesforce"], lambda _: Reply(403, body))
-    run = sync_profiles(target, "contacts", people(1), quick())
+    run = ProfileSync(target, "contacts", people(1), quick())
     assert {r.status for r in run} == {Status.SKIPPED}
     assert isinstance(run.stopped, UnavailableError)
 

@@ -12,7 +12,7 @@ from connectors.calls import Target, connected
 from connectors.destinations import OURS
 from connectors.limits import Limiter
 from connectors.sandbox.salesforce import CLIENT
-from connectors.sync import sync_profiles
+from connectors.sync import ProfileSync
 from tests.connectors.test_sandbox_streams import records
 from tests.sandbox_process import Sandbox, running_sandbox
 
@@ -31,7 +31,7 @@ def client(sandbox: Sandbox, key: str = KEY) -> AbstractContextManager[Target]:
 
 def upsert(target: Target, count: int) -> list[Receipt]:
     rows = records("salesforce", "contacts", count)
-    return list(sync_profiles(target, "contacts", rows, Limiter(), in_flight=1))
+    return list(ProfileSync(target, "contacts", rows, Limiter(), in_flight=1))
 
 
 def test_a_client_gets_its_token_and_another_when_it_ends(sandbox: Sandbox) -> None:

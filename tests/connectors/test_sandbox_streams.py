@@ -15,7 +15,7 @@ from connectors.calls import Line, connected
 from connectors.destinations import OURS
 from connectors.limits import Limiter
 from connectors.sandbox.app import WEBHOOK_SECRET
-from connectors.sync import sync_profiles
+from connectors.sync import ProfileSync
 from tests.connectors.styles import record_of
 from tests.sandbox_process import Sandbox, running_sandbox
 
@@ -50,7 +50,7 @@ def send(sandbox: Sandbox, name: str, stream: str, records: list[Record]) -> lis
     path = "webhook/in" if name == "webhook" else name
     with connected(OURS[name], f"{sandbox.url}/{path}", key_of(name)) as target:
         if OURS[name].streams[stream].lane is Lane.PROFILE:
-            return list(sync_profiles(target, stream, records, limiter, in_flight=1))
+            return list(ProfileSync(target, stream, records, limiter, in_flight=1))
         line = Line(name, target, limiter)
         request, _ = line.build(line.stream(stream), records)
         assert request is not None

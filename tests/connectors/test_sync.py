@@ -16,7 +16,7 @@ from connectors.errors import (
     UnknownOutcomeError,
 )
 from connectors.limits import Limiter
-from connectors.sync import ATTEMPTS, ProfileSync, sync_profiles
+from connectors.sync import ATTEMPTS, ProfileSync
 from tests.connectors.sends import Plain, Vendor
 
 
@@ -29,7 +29,7 @@ def sync(
 ) -> tuple[ProfileSync, list[Receipt], list[float]]:
     pauses: list[float] = []
     limiter = Limiter(lambda: sum(pauses), pauses.append, jitter=lambda: 1.0)
-    run = sync_profiles(Target(Plain(size), vendor), "users", iter(records), limiter, 4)
+    run = ProfileSync(Target(Plain(size), vendor), "users", iter(records), limiter, 4)
     return run, list(run), pauses
 
 
@@ -47,7 +47,7 @@ def test_limits_are_counted_under_the_name_that_the_project_gives() -> None:
     limiter = Limiter(lambda: clock[0], lambda s: clock.__setitem__(0, clock[0] + s))
     target = Target(Plain(10, (Window(1, 60.0),)), Vendor())
     for name in ("east", "west", "east"):
-        assert len(list(sync_profiles(target, "users", rows(1), limiter, name=name))) == 1
+        assert len(list(ProfileSync(target, "users", rows(1), limiter, name=name))) == 1
         ended.append(clock[0])
     assert ended == [0.0, 0.0, pytest.approx(60.3)]
 
@@ -166,7 +166,7 @@ def test_a_hostile_row_does_not_hold_up_its_batch() -> None:
 
 def test_an_unknown_stream_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"no stream people.*messages, users"):
-        sync_profiles(Target(Plain(), Vendor()), "people", [])
+        ProfileSync(Target(Plain(), Vendor()), "people", [])
 
 
 @pytest.mark.parametrize("seed", range(8))

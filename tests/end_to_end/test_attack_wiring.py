@@ -143,13 +143,14 @@ def override(kind: str, decision: str, project: Path, by: str = "bob", code: int
 
 def test_the_last_of_a_stock_goes_once(project: Path) -> None:
     path = project / "nextmove.yml"
-    path.write_text(path.read_text() + "\nlimits: [{limit: mails, max: 1, channels: [email]}]\n")
+    path.write_text(path.read_text() + "\nlimits: [{limit: mails, max: 2, channels: [email]}]\n")
     workspace = Workspace.open(project)
     intent, _ = admitted(workspace)
+    another, third = ({**intent, "send_key": key} for key in ("another", "third"))
     with workspace.warehouse() as warehouse, workspace.journal() as journal:
         gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
-        assert [gate(i, moment(intent)) for i in (intent, intent)] == [None, None]
-        assert gate({**intent, "send_key": "another"}, moment(intent)) == "budget"
+        assert [gate(i, moment(intent)) for i in (intent, another, intent)] == [None, None, None]
+        assert gate(third, moment(intent)) == "budget"
 
 
 def unsubscribe(workspace: Workspace, external_id: str | None, email: str | None) -> None:
