@@ -121,6 +121,20 @@ class Journal:
             self._index_intent(head, place)
         return len(new)
 
+    def readdress(self, intents: Iterable[Mapping[str, Any]]) -> None:
+        """Put intents that wait in the place of those with their send_keys: for another customer.
+
+        Raises ValueError unless they wait, and as `add` does.
+        """
+        heads = []
+        for intent in intents:
+            heads.append((checked(intent), encode({"record": "intent", **intent})))
+            self._slot(intent["send_key"], (State.INTENT,))
+        places = self._append([payload for _, payload in heads])
+        self._log.sync()
+        for (head, _), place in zip(heads, places, strict=True):
+            self._index_intent(head, place)
+
     def start(self, send_keys: Sequence[str], at: datetime) -> None:
         """Mark intents as being sent, before the call. Raises ValueError unless they wait."""
         slots = [self._slot(key, (State.INTENT,)) for key in send_keys]
@@ -258,7 +272,7 @@ class Journal:
         return self._log.number << _OFFSET_BITS | self._log.size
 
     def intent(self, slot: int) -> dict[str, Any]:
-        """The whole intent of a slot, as it was added."""
+        """The whole intent of a slot, as it was added or readdressed last."""
         position = self._index.position[slot]
         offset = position & ((1 << _OFFSET_BITS) - 1)
         payload = frame_at(self._descriptor(position >> _OFFSET_BITS), offset)

@@ -1,4 +1,4 @@
-"""What the delivery journal keeps in memory: some 60 bytes a send intent, and two dicts."""
+"""What the delivery journal keeps in memory: some 70 bytes a send intent, and two dicts."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class JournalIndex:
         self.position = array("q")
         self._channel = array("B")
         self._channels: list[str] = []
+        self._customer = array("Q")
         self._previous = array("i")
         self._latest: dict[int, int] = {}
 
@@ -63,14 +64,17 @@ class JournalIndex:
         times: tuple[float, float],
         position: int,
     ) -> None:
-        """A new intent with (send_at, expires_at); a known key only moves to `position`."""
-        key = digest(send_key, 16)
+        """A new intent with (send_at, expires_at).
+
+        A known key only moves to `position`, and to the customer, if that is another one.
+        """
+        key, customer = digest(send_key, 16), digest(customer_id, 8)
         slot = self.slots.get(key)
         if slot is not None:
             self.position[slot] = position
+            self._move(slot, customer)
             return
         slot = self.slots[key] = len(self.state)
-        customer = digest(customer_id, 8)
         self.state.append(State.INTENT)
         self.attempt.append(1)
         self.send_at.append(times[0])
@@ -78,7 +82,24 @@ class JournalIndex:
         self.sent_at.append(0.0)
         self.position.append(position)
         self._channel.append(self._channel_number(channel))
+        self._customer.append(customer)
         self._previous.append(self._latest.get(customer, NONE))
+        self._latest[customer] = slot
+
+    def _move(self, slot: int, customer: int) -> None:
+        """From the list of one customer to that of another."""
+        before = self._customer[slot]
+        if before == customer:
+            return
+        if self._latest[before] == slot:
+            self._latest[before] = self._previous[slot]
+        else:
+            at = self._latest[before]
+            while self._previous[at] != slot:
+                at = self._previous[at]
+            self._previous[at] = self._previous[slot]
+        self._customer[slot] = customer
+        self._previous[slot] = self._latest.get(customer, NONE)
         self._latest[customer] = slot
 
     def _channel_number(self, channel: str) -> int:

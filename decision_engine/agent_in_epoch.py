@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from decision_engine import keys
 from decision_engine.budgets import NO_PRICES, Prices, costs
-from decision_engine.config import Agent, Group, Policy, hours
+from decision_engine.config import Agent, Group, Policy, Project, hours
 from decision_engine.decide import AgentPlan
 from decision_engine.features import (
     ALL_TRUSTED,
@@ -122,13 +122,12 @@ def in_epoch(
     policies: Mapping[str, Policy] = {g.name: g.policy or agent.policy for g in groups}
     text = {f.column for f in agent.context if f.transform == "one_of"}
     mine = overrides.of(name)
-    own_salt = f"{workspace.project.salt}\x1f{name}" if agent.groups else workspace.project.salt
     return AgentInEpoch(
         config=agent,
         plan=AgentPlan(name, catalog, policies, state),
         state=state,
         groups=groups,
-        group_salt=own_salt,
+        group_salt=group_salt(workspace.project, agent),
         fact_columns=tuple(
             sorted(text | mine.columns | columns_of(catalog, workspace.project, agent))
         ),
@@ -141,6 +140,11 @@ def in_epoch(
         },
         ruling=frozenset(ruling_columns(agent, catalog, workspace.project) | mine.columns),
     )
+
+
+def group_salt(project: Project, agent: Agent) -> str:
+    """By which customers are put into groups: the agent's own when its groups are."""
+    return f"{project.salt}\x1f{agent.agent}" if agent.groups else project.salt
 
 
 def at_prices(

@@ -35,6 +35,7 @@ from decision_engine.errors import StepError
 from decision_engine.fence import Fence
 from decision_engine.gate import Gate
 from decision_engine.intents import MESSAGES, approved, intents
+from decision_engine.merged import follow, known_as, readdressed
 from decision_engine.outbox import OutboxSync
 from decision_engine.outbox_checks import require_built
 from decision_engine.reconcile import settle_unknowns
@@ -157,6 +158,7 @@ class Delivery:
     ) -> list[SyncRun]:
         self.journal.add(intents(self.workspace, warehouse, EVENTS, clock()))
         self.journal.add(approved(self.workspace, warehouse, clock()))
+        follow(self.workspace, warehouse, self.journal, clock())
         due = [intent["customer_id"] for intent in self.journal.due(clock())]
         if not due:
             return []
@@ -192,6 +194,11 @@ class Delivery:
                     require_built(confirmed, name)
                     streams[f"{name} {outbox.title}"] = _only_extracted(confirmed.waiting(now))
             due = [*self.journal.due(now), *self._due_once_added(warehouse, now, slots)]
+            into = known_as(self.workspace, warehouse, (i["customer_id"] for i in due))
+            due = [
+                readdressed(i, into[i["customer_id"]]) if i["customer_id"] in into else i
+                for i in due
+            ]
             gate = Gate(self.workspace, warehouse, self.journal, [i["customer_id"] for i in due])
             skipped = sum(gate(intent, now) is not None for intent in due)
         streams[MESSAGES] = {**_only_extracted(len(due)), "skipped": skipped}

@@ -8,7 +8,7 @@ It can only take a send away, never change a decision.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import (
+    OTHER_GROUP,
     REASON_NAMES,
     UNKNOWN_AGENT,
     at_send,
@@ -24,9 +25,10 @@ from decision_engine.guardrails import (
     refused,
 )
 from decision_engine.limits_left import Till, left
+from decision_engine.merged import DECIDED_FOR, is_kept_out, once_known_as
 from decision_engine.news import Feed, Identifier
 from decision_engine.overrides import Overrides
-from decision_engine.types import Reason
+from decision_engine.types import Action, Reason
 from decision_engine.workspace import Workspace
 
 CONTACT = "contact"
@@ -50,11 +52,12 @@ class Gate:
         self.workspace = workspace
         self.journal = journal
         self.warehouse = warehouse
-        self.customer_ids = customer_ids
+        self.customer_ids = set(customer_ids)
         self.overrides = workspace.overrides()
         self.profiles = _profiles(workspace, warehouse, customer_ids, self.overrides)
         oldest = min(map(_built, self.profiles.values()), default=datetime.max)
         self.people = People(workspace, warehouse)
+        self.earlier = once_known_as(workspace, warehouse, customer_ids)
         self.till: Till | None = None
         self.feed = Feed(workspace, warehouse, oldest)
         self.look()
@@ -74,7 +77,14 @@ class Gate:
         agent = self.workspace.agents.get(intent["agent"])
         if agent is None:  # its rules, and whether a person has to approve, went with it
             return UNKNOWN_AGENT
-        profile = self.profiles.get(intent["customer_id"])
+        rules = None
+        if DECIDED_FOR in intent:
+            if is_kept_out(self.workspace, agent.agent, intent):
+                return OTHER_GROUP
+            rules = self._action(intent)
+            if rules is None:
+                return REASON_NAMES[Reason.NOT_ELIGIBLE]
+        profile = self._profile(intent["customer_id"])
         fresh = self.fresh(intent, profile) if profile is not None else None
         reason = at_send(
             intent,
@@ -84,10 +94,25 @@ class Gate:
             self.workspace.is_stopped,
             agent,
             self.overrides,
+            rules,
         )
         if reason is None and self.workspace.project.limits and not self.is_left(intent, now):
             return REASON_NAMES[Reason.BUDGET]
         return reason
+
+    def _profile(self, customer_id: str) -> dict[str, Any] | None:
+        """A profile; read now for a message that has become due since the pass began."""
+        if customer_id not in self.customer_ids:
+            where = self.workspace, self.warehouse, [customer_id]
+            self.customer_ids.add(customer_id)
+            self.profiles |= _profiles(*where, self.overrides)
+            self.earlier |= once_known_as(*where)
+        return self.profiles.get(customer_id)
+
+    def _action(self, intent: Mapping[str, Any]) -> Action | None:
+        """The intent's action as its agent has it now."""
+        actions = self.workspace.catalog(intent["agent"]).actions
+        return next((a for a in actions if a.key == intent["action"]), None)
 
     def is_left(self, intent: Mapping[str, Any], now: datetime) -> bool:
         """Whether the limits have room for the message, which then takes what it uses."""
@@ -105,12 +130,14 @@ class Gate:
     def fresh(self, intent: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
         """The profile with newer opt-outs, complaints and sends worked in."""
         facts = dict(profile)
-        names = (intent["customer_id"], intent["external_id"])
+        people = (intent["customer_id"], *self.earlier.get(intent["customer_id"], ()))
+        names = (*people, intent["external_id"])
         for channel in set().union(*(self.refusals.get(name, set()) for name in names)):
             facts |= refused(channel)
         if not self.complaining.isdisjoint(names):
             facts["has_open_complaint"] = True
-        for send in self.journal.recent_sends(intent["customer_id"], _built(profile)):
+        built = _built(profile)
+        for send in (s for who in people for s in self.journal.recent_sends(who, built)):
             for name in _counters(send.channel):
                 if facts.get(name) is not None:
                     facts[name] += 1
@@ -190,7 +217,7 @@ class People:
 def _profiles(
     workspace: Workspace,
     warehouse: Warehouse,
-    customer_ids: Sequence[str],
+    customer_ids: Iterable[str],
     overrides: Overrides,
 ) -> dict[str, dict[str, Any]]:
     wanted = {

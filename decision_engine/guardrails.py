@@ -8,6 +8,7 @@ suppression blocks, and a column that was not read is an error. `no_action` is n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -50,6 +51,7 @@ MAX_PROFILE_AGE = timedelta(hours=48)
 
 EXPIRED, UNKNOWN_PERSON, OVERRIDDEN = "expired", "unknown_person", "overridden"
 NOT_APPROVED, UNKNOWN_AGENT = "not_approved", "unknown_agent"
+OTHER_GROUP = "other_group"
 """Reasons that only the send boundary has."""
 
 
@@ -219,6 +221,7 @@ def at_send(
     kill_switch: bool,
     agent: Agent | None = None,
     overrides: Overrides = NO_OVERRIDES,
+    rules: Action | None = None,
 ) -> str | None:
     """Why one intended message may not leave at `now`; None when it may.
 
@@ -226,8 +229,9 @@ def at_send(
     columns now, None when there is no such person any more. The counters in `fresh` must not
     count this message; others that wait do not count either, each is asked about when it leaves.
     The same guardrails as `reasons`, but for the action's own eligibility rule, which belongs to
-    the decision; and the zone known at decision time must agree as well. `agent` is the intent's;
-    `overrides` are all there are.
+    the decision and is asked only when that was made for somebody else (`rules`, the action as
+    the agent has it); and the zone known at decision time must agree as well. `agent` is the
+    intent's; `overrides` are all there are.
     """
     if utc(now) >= utc(datetime.fromisoformat(intent["expires_at"])):
         return EXPIRED
@@ -239,7 +243,10 @@ def at_send(
     owner = None if agent is None else agent.owner
     if needs_approval(agent) and not is_approved(last_word, intent, owner):
         return NOT_APPROVED
-    catalog, epoch = _only(message_of(intent)), Epoch("", "", now, "", "", kill_switch)
+    message = message_of(intent)
+    if rules is not None:
+        message = replace(message, eligible_if=rules.eligible_if, is_resolution=rules.is_resolution)
+    catalog, epoch = _only(message), Epoch("", "", now, "", "", kill_switch)
     mine = overrides.of(intent["agent"])
     who = np.array([intent["customer_id"]], dtype=object)
     for zone in dict.fromkeys((fresh.get("time_zone"), intent.get("time_zone"))):

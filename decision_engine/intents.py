@@ -10,6 +10,7 @@ from typing import Any
 from connectors.base import Warehouse
 from decision_engine.config import needs_approval
 from decision_engine.errors import StepError
+from decision_engine.merged import DECIDED_FOR, MERGES
 from decision_engine.opt_outs import OptOut, token_of
 from decision_engine.overrides import Override, is_approved
 from decision_engine.workspace import Workspace
@@ -100,12 +101,14 @@ def _decided(
     workspace: Workspace, warehouse: Warehouse, where: str, value: Any, as_of: datetime
 ) -> Iterator[dict[str, Any]]:
     query = (
-        "select d.decision_id, d.customer_id, d.agent, d.action, d.channel, d.creative,"
-        " d.slot, d.incentive, d.is_promotional, d.send_at, d.expires_at, c.external_id,"
-        " c.time_zone"
+        "select d.decision_id, d.customer_id as decided_for, c.customer_id, c.external_id,"
+        " c.time_zone, d.agent, d.action, d.channel, d.creative, d.slot, d.incentive,"
+        " d.is_promotional, d.send_at, d.expires_at"
         f" from {workspace.engine('decisions')} d"
         f" join {workspace.engine('epochs')} e on d.epoch_id = e.epoch_id"
-        f" join {workspace.model('dim_customers')} c on d.customer_id = c.customer_id"
+        f" left join {workspace.model(MERGES)} m on d.customer_id = m.old_customer_id"
+        f" join {workspace.model('dim_customers')} c"
+        " on coalesce(m.customer_id, d.customer_id) = c.customer_id"
         f" where {where} and d.action <> 'no_action' and d.expires_at > ?"
         " and d.carried_out_by = 'delivery'"
         " order by d.send_at, d.decision_id"
@@ -132,11 +135,13 @@ def _sendable(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
 def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
     """One decision as a send intent. It holds no address: the vendor knows the person."""
     creative = workspace.creatives[row["creative"]]
+    is_merged = row["decided_for"] != row["customer_id"]
     return {
         "send_key": send_key(workspace.project.project, row),
         "decision_id": row["decision_id"],
         "customer_id": row["customer_id"],
         "external_id": row["external_id"],
+        **({DECIDED_FOR: row["decided_for"]} if is_merged else {}),
         "destination": workspace.project.channels[row["channel"]],
         "stream": creative.stream,
         "channel": row["channel"],
@@ -169,5 +174,5 @@ def _opt_out(workspace: Workspace, row: dict[str, Any]) -> dict[str, str]:
 
 def send_key(project: str, row: dict[str, Any]) -> str:
     """SHA-256 of what makes a send the same send; no run id, attempt or clock is in it."""
-    parts = (project, row["decision_id"], row["customer_id"], row["channel"], "0")
+    parts = (project, row["decision_id"], row["decided_for"], row["channel"], "0")
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

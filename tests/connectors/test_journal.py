@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from connectors.framed import closed_segments
 from connectors.journal import Journal
 from tests.connectors.sends import NOW, intent
 
+EPOCH = datetime(1970, 1, 1)
 FINAL = (Status.ACCEPTED, Status.REJECTED, Status.UNKNOWN, Status.SKIPPED)
 
 
@@ -178,6 +179,31 @@ def test_recent_sends_are_what_may_have_reached_the_customer(tmp_path: Path) -> 
         assert journal.recent_sends("stranger", NOW) == []
     with Journal.open(tmp_path) as journal:
         assert journal.recent_sends("c", NOW) == expected
+
+
+def test_what_waits_may_go_to_another_customer(tmp_path: Path) -> None:
+    """With all they sent and will send; whatever is read again, or moved."""
+    own = [intent(i, customer_id="old" if i < 3 else "new") for i in range(6)]
+    moved = [{**own[i], "customer_id": "new", "external_id": "u"} for i in (1, 4)]
+    with Journal.open(tmp_path) as journal:
+        journal.add(own)
+        journal.readdress(moved)
+        for i in (0, 1, 5):
+            send(journal, i)
+        with pytest.raises(ValueError, match="key1 is accepted"):
+            journal.readdress(moved)
+    for _ in range(2):
+        with Journal.open(tmp_path) as journal:
+            sends = {who: len(journal.recent_sends(who, EPOCH)) for who in ("old", "new")}
+            assert sends == {"old": 1, "new": 2}
+            due = {i["send_key"]: i["customer_id"] for i in journal.due(NOW)}
+            assert due == {"key2": "old", "key3": "new", "key4": "new"}
+            assert journal.add(own) == 0
+            rows = [row["customer_id"] for _, row in journal.receipts()]
+            assert rows == ["old", "new", "new"]
+            journal.readdress(own[4:5])
+            journal.readdress(moved[1:])
+            journal.compact(NOW + timedelta(hours=1), journal.end)
 
 
 def test_one_journal_one_process(tmp_path: Path) -> None:

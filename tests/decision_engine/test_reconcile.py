@@ -22,6 +22,7 @@ from tests.connectors.sends import NOW, intent
 
 TEXT = pa.string()
 CUSTOMERS = pa.schema({"customer_id": TEXT, "external_id": TEXT, "time_zone": TEXT})
+MERGES = pa.schema({"old_customer_id": TEXT, "customer_id": TEXT})
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def workspace(tmp_path: Path) -> Workspace:
     opened = Workspace.open(tmp_path / "p")
     with opened.warehouse() as warehouse:
         warehouse.ensure(opened.model("dim_customers"), CUSTOMERS)
+        warehouse.ensure(opened.model("int_identity__merges"), MERGES)
     return opened
 
 

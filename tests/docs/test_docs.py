@@ -20,6 +20,7 @@ from decision_engine.guardrails import (
     EXPIRED,
     GUARDRAILS,
     NOT_APPROVED,
+    OTHER_GROUP,
     OVERRIDDEN,
     REASON_NAMES,
     UNKNOWN_AGENT,
@@ -82,7 +83,7 @@ def test_every_guardrail_is_in_the_table() -> None:
     page = (DOCS / "concepts" / "guardrails.md").read_text()
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
     assert rows == [(str(r.value), REASON_NAMES[r]) for r in (*GUARDRAILS, *SETTLED)]
-    at_send = (EXPIRED, NOT_APPROVED, OVERRIDDEN, UNKNOWN_AGENT, UNKNOWN_PERSON)
+    at_send = (EXPIRED, NOT_APPROVED, OTHER_GROUP, OVERRIDDEN, UNKNOWN_AGENT, UNKNOWN_PERSON)
     assert [r for r in at_send if f"`{r}`" not in page] == []
 
 
