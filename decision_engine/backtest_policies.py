@@ -8,7 +8,7 @@ import numpy as np
 
 from decision_engine import config
 from decision_engine.backtest_data import Campaign
-from decision_engine.decide import choose
+from decision_engine.choose import choose
 from decision_engine.keys import draw_streams
 from decision_engine.learn import Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, floor_of, kind_of

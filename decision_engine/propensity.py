@@ -37,7 +37,7 @@ def propensities(
     preference: Sequence[int] = (0,),
     share: Floats | None = None,
 ) -> Floats:
-    """P(action) of the law that `decide.choose` draws from: (n, k), rows sum to 1.
+    """P(action) of the law that `choose` draws from: (n, k), rows sum to 1.
 
     `mean`, `sd` (n, k) of a Thompson family, in any unit for `gaussian` and in (0, 1) for `beta`;
     ignored (may be (n, 0)) for `uniform` and `fixed`. `preference` are the action indices of

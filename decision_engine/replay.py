@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.decide import choose
+from decision_engine.choose import choose
 from decision_engine.keys import draw_streams, keys_of
 from decision_engine.policies import POLICIES, shares
 from decision_engine.propensity import propensities

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from decision_engine.decide import choose
+from decision_engine.choose import choose
 from decision_engine.keys import decision_keys, draw_streams
 from decision_engine.learn import (
     BUCKETS,

@@ -29,8 +29,9 @@ from decision_engine import config
 from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.catalog import catalog_of
+from decision_engine.choose import choose
 from decision_engine.config import AgentAction, ContextFeature, Creative, Incentive
-from decision_engine.decide import AgentPlan, choose
+from decision_engine.decide import AgentPlan
 from decision_engine.features import all_needed_columns, design, feature_names
 from decision_engine.guardrails import columns_of, reasons, send_at
 from decision_engine.keys import customer_keys, decision_keys

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from decision_engine.decide import choose
+from decision_engine.choose import choose
 from decision_engine.keys import decision_keys, draw_streams
 from decision_engine.learn import learn
 from decision_engine.policies import linear_thompson

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from decision_engine.decide import choose
+from decision_engine.choose import choose
 from decision_engine.keys import draw_streams
 from decision_engine.learn import BUCKETS, Rewards, learn, learn_anew, outgrown
 from decision_engine.policies import POLICIES, shares

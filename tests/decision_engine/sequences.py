@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from decision_engine.decide import choose
+from decision_engine.choose import choose
 from decision_engine.keys import draw_streams
 from decision_engine.learn import BUCKETS, Rewards, fold, update
 from decision_engine.policies import linear_thompson

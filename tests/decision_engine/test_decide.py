@@ -8,7 +8,8 @@ from scipy.stats import beta as beta_law
 from scipy.stats import chi2, norm
 
 from decision_engine import config
-from decision_engine.decide import AgentPlan, Candidates, arbitrate, choose, decide, values
+from decision_engine.choose import choose
+from decision_engine.decide import AgentPlan, Candidates, arbitrate, decide, values
 from decision_engine.keys import customer_keys, decision_keys, draw_streams, streams, uniforms
 from decision_engine.policies import POLICIES
 from decision_engine.propensity import beta_parameters, floor_of_rows, propensities

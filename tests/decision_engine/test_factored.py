@@ -9,8 +9,8 @@ import pytest
 
 from decision_engine.basis import normal_equations
 from decision_engine.catalog import catalog_of
+from decision_engine.choose import choose
 from decision_engine.config import Agent, AgentAction, Creative, FactoredLinearThompson, Outcome
-from decision_engine.decide import choose
 from decision_engine.factors import (
     Design,
     Equations,
