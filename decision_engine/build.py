@@ -20,6 +20,7 @@ from connectors.base import Warehouse
 from connectors.errors import ConfigurationError
 from decision_engine.config import Outcome, Project, hours
 from decision_engine.confirmed import SHIPPED
+from decision_engine.dbt_profile import is_about_profile, output_of, profile_error
 from decision_engine.errors import StepError
 from decision_engine.tables import AGENT_OUTCOMES
 from decision_engine.workspace import Workspace
@@ -66,6 +67,7 @@ def build(
     line per failed model or test.
     """
     with workspace.alone("build"):
+        manifest = prepare(workspace)
         with workspace.warehouse() as warehouse:
             if problems := missing_sources(workspace, warehouse):
                 raise ConfigurationError("\n".join(problems))
@@ -77,10 +79,8 @@ def build(
         arguments += ["--exclude", *left_out] if left_out else []
         # Unit tests are for the models' authors; a company runs the tests of its data.
         arguments += ["--exclude-resource-type", "unit_test"] if command == "build" else []
-        with workspace.warehouse_let_go():
-            manifest = prepare(workspace)
-            with _environment(workspace):
-                results = _invoke(manifest, arguments, progress)
+        with workspace.warehouse_let_go(), _environment(workspace):
+            results = _invoke(workspace, manifest, arguments, progress)
     return _totals(results)
 
 
@@ -148,22 +148,29 @@ _manifests: dict[Path, Any] = {}
 
 
 def prepare(workspace: Workspace) -> Any:
-    """The parsed dbt project; parsed at the first call, then kept for the next ones."""
+    """The parsed dbt project; parsed at the first call, then kept for the next ones.
+
+    Before anything else: what is wrong with dbt's files is told while nothing is changed yet.
+    ConfigurationError when dbt cannot read them.
+    """
     # Importing dbt costs seconds: only the commands that need it pay.
     from dbt.cli.main import dbtRunner
 
     folder = workspace.root / "dbt"
     if folder not in _manifests:
+        output_of(folder, workspace.warehouse_kind)
         with _environment(workspace):
             _install_package(folder)
             parsed = dbtRunner().invoke(["parse", *_common_arguments(workspace, ANY_MOMENT)])
         if not parsed.success:
-            raise _unreadable(parsed.exception)
+            raise _unreadable(workspace, parsed.exception)
         _manifests[folder] = parsed.result
     return _manifests[folder]
 
 
-def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
+def _invoke(
+    workspace: Workspace, manifest: Any, arguments: Sequence[str], progress: Progress
+) -> Any:
     """One dbt invocation in this process."""
     from dbt.cli.main import dbtRunner
 
@@ -174,20 +181,21 @@ def _invoke(manifest: Any, arguments: Sequence[str], progress: Progress) -> Any:
         _let_go_of_the_database()
     if outcome.exception is not None:
         _require_uninterrupted(outcome.exception)
+        if is_about_profile(outcome.exception):
+            raise _unreadable(workspace, outcome.exception)
         raise StepError(f"dbt stopped: {outcome.exception}")
     if not outcome.success:
         raise StepError("\n".join(_failures(outcome.result)) or "dbt failed")
     return outcome.result
 
 
-def _unreadable(error: BaseException | None) -> ConfigurationError:
+def _unreadable(workspace: Workspace, error: BaseException | None) -> ConfigurationError:
     """Why dbt could not read the project; another try would find it the same."""
     _require_uninterrupted(error)
-    text = " ".join(str(error).split()).removeprefix("Runtime Error ")
-    if "profile" in text.lower():
-        hint = "`nextmove init` in another folder shows how the file was"
-        return ConfigurationError(f"dbt/profiles.yml: {text}", hint)
-    return ConfigurationError(f"dbt could not read the project: {text}")
+    if is_about_profile(error):
+        output = output_of(workspace.root / "dbt", workspace.warehouse_kind)
+        return profile_error(output, error)
+    return ConfigurationError(f"dbt could not read the project: {' '.join(str(error).split())}")
 
 
 def _require_uninterrupted(error: BaseException | None) -> None:

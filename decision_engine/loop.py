@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from connectors.journal import Journal
 from decision_engine.batch import decide_all
-from decision_engine.build import BuildTotals, Progress, build
+from decision_engine.build import BuildTotals, Progress, build, prepare
 from decision_engine.data_checks import check
 from decision_engine.delivery import (
     Delivery,
@@ -63,6 +63,7 @@ def run(
     """
     require_real_clock(workspace, as_of)
     workspace.require_keys()
+    prepare(workspace)
     slot, clock = as_of.date().isoformat(), clock_from(as_of)
     done = finished_steps(workspace, slot)
     as_of = done.get("build", (as_of, {}))[0]

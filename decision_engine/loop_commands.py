@@ -55,10 +55,12 @@ def build(folder: Path, as_of: datetime, select: str | None, as_json: bool) -> N
     Example:  nextmove build --select dim_customer_features
     """
     from decision_engine.build import build as run_build
+    from decision_engine.build import prepare
     from decision_engine.loop import look_at_data, take_in
 
     with reported_errors(), progress_line(as_json, "building") as progress:
         workspace = open_workspace(folder)
+        prepare(workspace)
         loaded = take_in(workspace)
         totals = run_build(workspace, as_of, select=select, progress=progress)
         failed = look_at_data(workspace, as_of, totals) if select is None else {}

@@ -16,9 +16,11 @@ from decision_engine.cli import main
 from decision_engine.command import reported_errors
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
+from tests.end_to_end.storm import KEYS
 
 AS_OF = ["--as-of", midnight(0).isoformat()]
 AGENT = "agents/win_back.yml"
+PROFILE = "dbt/profiles.yml"
 
 
 def nextmove(*arguments: str) -> Result:
@@ -217,7 +219,7 @@ def test_a_rule_is_checked_before_there_is_a_warehouse(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "before", "after", "told"),
     [
-        ("dbt/profiles.yml", "nextmove:\n", "another:\n", "dbt/profiles.yml: "),
+        ("dbt/profiles.yml", "nextmove:\n", "another:\n", "dbt/profiles.yml:1:1: "),
         ("nextmove.yml", "path: warehouse.duckdb", "path: no/w.duckdb", "`warehouse.path` says"),
     ],
 )
@@ -231,6 +233,71 @@ def test_what_no_other_try_cures(
     assert result.exit_code == 2
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def put_into_profile(folder: Path, before: str, after: str) -> None:
+    """A new project whose profile has something wrong."""
+    assert nextmove("init", str(folder)).exit_code == 0
+    edit(folder, PROFILE, before, after)
+
+
+@pytest.mark.parametrize("command", ["build", "run"])
+def test_a_wrong_profile_is_told_before_anything_is_made(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, key in KEYS.items():
+        monkeypatch.setenv(name, key)
+    folder = tmp_path / "new"
+    put_into_profile(folder, "threads: 4", "threads: many")
+
+    result = nextmove(command, "--project", str(folder))
+
+    assert result.exit_code == 2
+    assert "dbt/profiles.yml:8:16: dbt cannot use this value" in result.stderr
+    assert not (folder / "warehouse.duckdb").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("      type: duckdb", "      token: [hunter\n      type: x", "6:11: is not valid YAML"),
+        ("type: duckdb", "type: *hunter", "5:13: is not valid YAML"),
+        ("type: duckdb", "type: !hunter x", "5:13: is not valid YAML"),
+        ("type: duckdb", "type: hunter\a", "5:19: is not valid YAML"),
+        ("{{ env_var('NEXTMOVE_DUCKDB_PATH') }}", "{{hunter", "6:13: dbt cannot use this value"),
+        ("{{ env_var('NEXTMOVE_DUCKDB_PATH')", "{{hunter.x", "6:13: dbt cannot use this value"),
+        ("threads: 4", "threads: hunter", "8:16: dbt cannot use this value"),
+        ("TimeZone: UTC", 'TimeZone: "{{hunter"', "11:19: dbt cannot use this value"),
+        ("NEXTMOVE_DUCKDB_PATH", "hunter", "6:13: takes an environment variable that is not set"),
+        ("type: duckdb", "type: hunter", "5:7: dbt cannot use this output"),
+        ("    duckdb:", "    hunter:", "4:5: `duckdb` is missing here"),
+        ("nextmove:\n", "- hunter\n---\n", "2:1: is not valid YAML"),
+    ],
+)
+def test_a_profile_is_not_quoted(before: str, after: str, told: str, tmp_path: Path) -> None:
+    """A line around a mistake, or a value that is not a number, may be a password."""
+    put_into_profile(tmp_path / "new", before, after)
+
+    result = nextmove("build", "--project", str(tmp_path / "new"))
+
+    assert result.exit_code == 2
+    assert f"dbt/profiles.yml:{told}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "hunter" not in result.output
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [f.name for f in files if b"hunter" in f.read_bytes()] == ["profiles.yml"]
+
+
+@pytest.mark.parametrize("text", ["", "nextmove", "[nextmove]", "nextmove: {outputs: hunter}"])
+def test_a_profile_of_another_shape(text: str, tmp_path: Path) -> None:
+    put_into_profile(tmp_path / "new", "", "")
+    (tmp_path / "new" / PROFILE).write_text(text)
+
+    result = nextmove("build", "--project", str(tmp_path / "new"))
+
+    assert result.exit_code == 2
+    assert "dbt/profiles.yml:" in result.stderr
+    assert "hunter" not in result.output
 
 
 def test_ctrl_c_that_dbt_kept_to_itself() -> None:
