@@ -40,6 +40,8 @@ from decision_engine.tables import LEARNED_REWARDS, POLICY_STATES
 from decision_engine.workspace import Workspace
 
 _EPOCH = datetime(1970, 1, 1)
+_LONGEST_WAIT = timedelta(days=16)
+"""Between the first and the last message of those that are decided together, at most."""
 
 
 def learn_all(
@@ -199,8 +201,15 @@ def rewards_of(
     """Decisions that closed since the previous state, and all open ones, in batches.
 
     What is learned from each of them is put into `learned` too, as rows of `learned_rewards`.
+    Those also say what the previous state has of closed decisions: not by when they closed alone,
+    for that changes when somebody is erased with whom others were to be closed.
     """
-    since = _moment(previous.as_of if previous else 0.0)
+    since = _EPOCH if previous is None else _moment(previous.as_of) - _LONGEST_WAIT
+    closed_before = (
+        f"select 1 from {workspace.engine('learned_rewards')} l"
+        " where l.decision_id = d.decision_id and l.is_closed"
+    )
+    is_new = "" if previous is None else f" and not exists ({closed_before})"
     index = {key: i for i, key in enumerate(actions)}
     known_actions = pa.array(actions)
     plans = epochs_with(workspace, warehouse, agent, features)
@@ -210,7 +219,7 @@ def rewards_of(
         " r.credited_reward as reward, r.is_closed, r.delay_weight"
         f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
         " using (decision_id) where d.agent = ? and r.is_learnable"
-        " and (not r.is_closed or r.closes_at > ?) order by d.decision_id",
+        f" and (not r.is_closed or r.closes_at > ?){is_new} order by d.decision_id",
         [agent, since],
     ):
         usable = pc.and_(

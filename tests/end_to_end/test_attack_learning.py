@@ -65,6 +65,24 @@ def test_a_longer_window_counts_no_decision_twice(project: Path) -> None:
     assert learned(workspace) == (n, 0)
 
 
+def test_who_is_erased_takes_nobody_along(project: Path) -> None:
+    """Who is decided for together is closed together, with the last: it may have been theirs."""
+    workspace = Workspace.open(project)
+    n = decide_all(workspace, midnight(0))["agents"][AGENT]["decisions"]
+    rewards_as_of(workspace, midnight(4), 72)
+    with workspace.warehouse() as warehouse:
+        warehouse.rows(
+            f"update {workspace.model('fct_decision_rewards')} set"
+            " closes_at = closes_at + interval 2 day, is_closed = false"
+        )
+    learn_all(workspace, midnight(4))
+    assert learned(workspace) == (0, n)
+    for day in (6, 7):
+        rewards_as_of(workspace, midnight(day), 72)
+        learn_all(workspace, midnight(day))
+        assert learned(workspace) == (n, 0)
+
+
 def test_a_changed_context_starts_from_the_prior(project: Path) -> None:
     workspace = Workspace.open(project)
     decide_all(workspace, midnight(0))
