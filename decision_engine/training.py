@@ -154,10 +154,10 @@ def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[
 
     Event, weight, per, window, credit, from when on, what it is spent on. What weighs nothing is
     not among it. It counts from when the message leaves; it once did from the decision, and
-    states of then are learned anew.
+    states of then are learned anew; and so are those that knew only of what was sent.
     """
     rows = warehouse.rows(
-        "select event, weight, per, window_hours, sequence_credit, 'leaving',"
+        "select event, weight, per, window_hours, sequence_credit, 'choosing',"
         f" coalesce(spent_on, '') from {workspace.engine('agent_outcomes')}"
         " where agent = ? and weight <> 0",
         [agent],

@@ -1,3 +1,13 @@
+{#-
+  Why a message did not leave, where it had nothing to do with the customer: we stopped it, or were
+  too late. Every other reason hangs on what the customer did or was since the decision, and to
+  leave those decisions out would compare who was left with everybody who was sent nothing.
+-#}
+{% set ours = [
+    'kill_switch', 'stale_profile', 'budget', 'paused', 'frozen', 'overridden', 'not_approved',
+    'expired', 'unknown_agent', 'unknown_person', 'erased'
+] %}
+
 with windows as (
     select agent, max(window_hours) as window_hours
     from {{ ref('stg_nextmove__agent_outcomes') }}
@@ -20,10 +30,13 @@ rewards as (
     group by 1
 ),
 
-sent as (
+-- Sent, or kept back by what the customer had become: what the choice led to is known.
+settled as (
     select distinct decision_id
     from {{ ref('fct_deliveries') }}
-    where status in ('accepted', 'unknown')
+    where
+        status in ('accepted', 'unknown')
+        or (status = 'skipped' and reason not in ('{{ ours | join("', '") }}'))
 ),
 
 decisions as (
@@ -40,12 +53,12 @@ decisions as (
             decisions.action = 'no_action'
             -- Whoever asked for a decision to carry it out himself has done so.
             or coalesce(decisions.carried_out_by, 'delivery') = 'caller'
-            or sent.decision_id is not null
+            or settled.decision_id is not null
         ) as is_learnable
     from {{ ref('fct_decisions') }} as decisions
     left join windows on decisions.agent = windows.agent
     left join rewards on decisions.decision_id = rewards.decision_id
-    left join sent on decisions.decision_id = sent.decision_id
+    left join settled on decisions.decision_id = settled.decision_id
 ),
 
 -- The delays of everything that closed decisions have earned, and the ages of the open ones,
