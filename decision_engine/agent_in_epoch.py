@@ -122,6 +122,9 @@ def in_epoch(
     policies: Mapping[str, Policy] = {g.name: g.policy or agent.policy for g in groups}
     text = {f.column for f in agent.context if f.transform == "one_of"}
     mine = overrides.of(name)
+    read = mine.columns.union(
+        needed_columns(agent, catalog, workspace.project) if distrusted else ()
+    )
     return AgentInEpoch(
         config=agent,
         plan=AgentPlan(name, catalog, policies, state),
@@ -133,11 +136,7 @@ def in_epoch(
         ),
         overrides=mine,
         costs=_costs(workspace, catalog, prices),
-        distrusted={
-            c: distrusted[c]
-            for c in (needed_columns(agent, catalog, workspace.project) if distrusted else ())
-            if c in distrusted
-        },
+        distrusted={c: distrusted[c] for c in sorted(read & distrusted.keys())},
         ruling=frozenset(ruling_columns(agent, catalog, workspace.project) | mine.columns),
     )
 

@@ -160,6 +160,23 @@ def test_an_agent_holds_when_what_rules_it_breaks(shop: Shop) -> None:
     assert "bad_data, because data that the agent goes by failed a check (sends_7d" in told
 
 
+def test_an_agent_holds_when_only_an_override_goes_by_what_breaks(shop: Shop) -> None:
+    """Whom it takes out is not known any more; that of one agent is no matter of another."""
+    log, column = shop.workspace.override_log, "account_employees"
+    name = sorted(shop.workspace.agents)[0]
+    before = sends(shop.next_day())
+    assert before > 0
+    made = log.add(kind="exclude", by="ann", why="a test", agent=name, rule=f"{column} > 900")
+    assert sends(shop.next_day(f"{column} = 10")) > 0
+    totals = shop.next_day(f"{column} = 10000000")
+    assert totals["agents"][name]["sends"] == 0
+    of_it = [d["facts"].get("data_held") for d in shop.decisions() if d["agent"] == name]
+    assert set(of_it) == {f"{column}: from 1e+07 to 1e+07, 10 to 10 before"}
+    assert all("data_held" not in d["facts"] for d in shop.decisions() if d["agent"] != name)
+    log.add(kind="release", by="ann", why="a test", releases=made.override_id)
+    assert shop.next_day(f"{column} = 10000000")["agents"][name]["sends"] > 0
+
+
 def test_the_service_and_plan_go_by_it_too(shop: Shop) -> None:
     shop.next_day("avg_order_cents = null")
     row = shop.decisions()[0]
