@@ -95,11 +95,24 @@ def listed(workspace: Workspace, *, everything: bool = False) -> list[dict[str, 
 
 def load_overrides(workspace: Workspace, warehouse: Warehouse) -> int:
     """Copy the log into the table `overrides`, each once; how many were new."""
-    rows = [{**dict.fromkeys(OVERRIDES.names), **_row(o)} for o in workspace.override_log.read()]
+    log = workspace.override_log.read()
+    rows = [{**dict.fromkeys(OVERRIDES.names), **_row(o)} for o in log]
     if not rows:
         return 0
+    _have_content(workspace, warehouse, [o.override_id for o in log if o.content is not None])
     table = pa.Table.from_pylist(rows, schema=OVERRIDES)
     return warehouse.insert_absent(workspace.engine("overrides"), table, ["override_id"])
+
+
+def _have_content(workspace: Workspace, warehouse: Warehouse, approvals: list[str]) -> None:
+    """What was copied before the table said what was approved is copied once more."""
+    table = workspace.engine("overrides")
+    have = warehouse.columns(table) or {}
+    if "content" in have:
+        return
+    warehouse.rows(f"alter table {table} add column content {have['why']}")
+    if approvals:
+        warehouse.rows(f"delete from {table} where {warehouse.among('override_id')}", [approvals])
 
 
 def _row(override: Override) -> dict[str, Any]:

@@ -213,6 +213,7 @@ OVERRIDES = pa.schema(
         "decision_id": _TEXT,
         "releases": _TEXT,
         "until": _TIME,
+        "content": _TEXT,
     }
 )
 OVERRIDE_LABELS = pa.schema(

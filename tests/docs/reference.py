@@ -104,6 +104,7 @@ NOTES = {
     "overrides.rule": "whom it is about",
     "overrides.releases": "the override that this one ends",
     "overrides.until": "when it ends by itself",
+    "overrides.content": "of an approval: SHA-256 of what was approved, text, way and campaign",
     "override_labels.action": "what was done",
     "override_labels.model_action": "what would have been done without the override",
     "override_labels.model_value": "what was expected of that, in reward units;"

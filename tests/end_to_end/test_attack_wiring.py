@@ -23,6 +23,8 @@ from decision_engine.gate import Gate
 from decision_engine.inbound import load_log
 from decision_engine.intents import approved, held, intents
 from decision_engine.loop import take_in
+from decision_engine.overrides import digest_of
+from decision_engine.overriding import load_overrides
 from decision_engine.reconcile import settle_unknowns
 from decision_engine.service.records import Webhook, frame
 from decision_engine.workspace import Workspace
@@ -118,6 +120,14 @@ def test_an_owner_approves_nothing_and_what_changes_is_approved_anew(project: Pa
     workspace = Workspace.open(project)
     with workspace.warehouse() as warehouse, workspace.journal() as journal:
         (intent,) = approved(workspace, warehouse, now)
+        table = workspace.engine("overrides")
+        said = f"select content from {table} where kind = 'approve'"
+        assert load_overrides(workspace, warehouse) == 1
+        assert warehouse.rows(said) == [(digest_of(intent),)]
+        # As the table was before it said what was approved.
+        warehouse.rows(f"alter table {table} drop column content")
+        assert [load_overrides(workspace, warehouse) for _ in range(2)] == [1, 0]
+        assert warehouse.rows(said) == [(digest_of(intent),)]
         gate = Gate(workspace, warehouse, journal, [intent["customer_id"]])
         assert gate(intent, moment(intent)) is None
         # Another text than the one that was approved, on its way already or not.
