@@ -158,8 +158,7 @@ class Delivery:
     ) -> list[SyncRun]:
         self.journal.add(intents(self.workspace, warehouse, EVENTS, clock()))
         self.journal.add(approved(self.workspace, warehouse, clock()))
-        follow(self.workspace, warehouse, self.journal, clock())
-        due = [intent["customer_id"] for intent in self.journal.due(clock())]
+        due = follow(self.workspace, warehouse, self.journal, clock())
         if not due:
             return []
         start, began = time.perf_counter(), clock()

@@ -70,14 +70,16 @@ def readdressed(intent: Mapping[str, Any], now: Known) -> dict[str, Any]:
     return {**intent, **now._asdict(), DECIDED_FOR: decided_for}
 
 
-def follow(workspace: Workspace, warehouse: Warehouse, journal: Journal, now: datetime) -> int:
-    """Readdress what is due in the journal to who its people are now; how many."""
-    into = known_as(workspace, warehouse, (intent["customer_id"] for intent in journal.due(now)))
-    if not into:
-        return 0
-    due = [intent for intent in journal.due(now) if intent["customer_id"] in into]
-    journal.readdress([readdressed(intent, into[intent["customer_id"]]) for intent in due])
-    return len(due)
+def follow(
+    workspace: Workspace, warehouse: Warehouse, journal: Journal, now: datetime
+) -> list[str]:
+    """Readdress what is due in the journal to who its people are now; the customers of it all."""
+    due = [intent["customer_id"] for intent in journal.due(now)]
+    into = known_as(workspace, warehouse, due)
+    if into:
+        moved = [intent for intent in journal.due(now) if intent["customer_id"] in into]
+        journal.readdress([readdressed(intent, into[intent["customer_id"]]) for intent in moved])
+    return [into[who].customer_id if who in into else who for who in due]
 
 
 def is_kept_out(workspace: Workspace, agent: str, intent: Mapping[str, Any]) -> bool:
