@@ -1,8 +1,8 @@
 """make bench-build: the dbt project on synthetic customers, with time by model and memory.
 
 Two sizes, four times as many customers in the second, each built in a process of its own: a whole
-build with all tests of data, then a daily refresh. One model at a time, so that its seconds are its
-own, and DuckDB may take no more memory than the goal allows nor put it off to the disk: a join
+build with all tests of data, then a daily refresh. One model at a time, so that its CPU seconds are
+its own, and DuckDB may take no more memory than the goal allows nor put it off to the disk: a join
 that compares everything with everything stops with the name of the model. Fails when a goal is
 missed. `--json` prints the figures as JSON.
 """
@@ -48,6 +48,25 @@ nextmove:
 """
 
 
+class Meter:
+    """CPU seconds of each model, told by dbt when it starts and when it ends.
+
+    Of this process and not by the clock: other work on the machine does not count.
+    """
+
+    def __init__(self) -> None:
+        self.models: dict[str, float] = {}
+        self._start = 0.0
+
+    def __call__(self, event: Any) -> None:
+        if event.info.name == "NodeStart":
+            self._start = time.process_time()
+        elif event.info.name == "NodeFinished":
+            node = event.data.node_info
+            if node.resource_type == "model":
+                self.models[node.node_name] = time.process_time() - self._start
+
+
 def measure(path: Path) -> dict[str, Any]:
     """Build in this process what is in the file, then refresh it."""
     scratch = path.parent
@@ -56,10 +75,9 @@ def measure(path: Path) -> dict[str, Any]:
     common = [*folders(PACKAGE, scratch), "--profiles-dir", str(scratch), "--no-write-json"]
     manifest = invoke(["parse", *common])
     idle = _peak_gib()
-    cpu = time.process_time()
-    built = invoke(
-        ["build", "--exclude-resource-type", "unit_test", *common, *variables_of(AS_OF)], manifest
-    )
+    meter, cpu = Meter(), time.process_time()
+    build = ["build", "--exclude-resource-type", "unit_test"]
+    invoke([*build, *common, *variables_of(AS_OF)], manifest, meter)
     cpu, peak = time.process_time() - cpu, _peak_gib()
     tomorrow = variables_of(AS_OF + timedelta(days=1))
     refreshed = time.process_time()
@@ -69,9 +87,7 @@ def measure(path: Path) -> dict[str, Any]:
         "refresh_cpu_s": time.process_time() - refreshed,
         "peak_gib": peak,
         "taken_gib": peak - idle,
-        "models": {
-            r.node.name: r.execution_time for r in built.results if r.node.resource_type == "model"
-        },
+        "models": meter.models,
     }
 
 
@@ -122,14 +138,14 @@ def _in_a_process(*arguments: str) -> str:
 
 
 def _show(runs: list[dict[str, Any]], as_json: bool) -> None:
-    """Seconds of each model, the slowest first, then of the build, with its memory."""
+    """CPU seconds of each model, the slowest first, then of the build, with its memory."""
     shown = table_to(as_json)
-    print(f"{'seconds':<40}", *(f"{r['customers']:>11,}" for r in runs), file=shown)
+    print(f"{'CPU seconds':<40}", *(f"{r['customers']:>11,}" for r in runs), file=shown)
     for model in sorted(runs[-1]["models"], key=lambda m: -runs[-1]["models"][m]):
         print(f"{model:<40}", *(f"{r['models'][model]:>11.2f}" for r in runs), file=shown)
     rows = {
-        "CPU of the build": "cpu_s",
-        "CPU of a daily refresh": "refresh_cpu_s",
+        "the build": "cpu_s",
+        "a daily refresh": "refresh_cpu_s",
         "peak GiB": "peak_gib",
     }
     for name, of in rows.items():
@@ -150,7 +166,7 @@ def goals(least: dict[str, Any], most: dict[str, Any]) -> list[Goal]:
         Goal("CPU seconds of the slowest model there", max(most["models"].values()), 10),
         Goal("peak memory there, GiB", most["peak_gib"], GIB),
         Goal("CPU of a customer there / in the smaller", most["cpu_s"] / least["cpu_s"] / times, 1),
-        Goal(f"time of a customer, most grown: {model}"[:52], growth, 1.5),
+        Goal(f"CPU of a customer, most grown: {model}"[:52], growth, 1.5),
         Goal("memory of a customer", most["taken_gib"] / least["taken_gib"] / times, 1.25),
     ]
 

@@ -40,12 +40,14 @@ class DbtError(Exception):
     """One line per node that failed."""
 
 
-def invoke(arguments: list[str], manifest: Any = None) -> Any:
+def invoke(
+    arguments: list[str], manifest: Any = None, on_event: Callable[[Any], None] = lambda _: None
+) -> Any:
     """dbt's own result; DbtError when the command did not succeed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            outcome: Any = dbtRunner(manifest=manifest).invoke(arguments)
+            outcome: Any = dbtRunner(manifest, [on_event]).invoke(arguments)
         finally:
             # dbt keeps the file open for the life of the process.
             manager: Any = DuckDBConnectionManager
