@@ -60,7 +60,8 @@ def sample_ratio(counts: Ints, shares: Floats) -> SampleRatio:
         return SampleRatio(observed, expected, p_value, "estimated")
     reason = (
         f"group sizes do not fit their shares (p = {p_value:.2g}): something loses or adds "
-        "customers before they are counted, so the comparison is unsound"
+        "customers before they are counted, as an audience does that depends on what other "
+        "messages bring about, so the comparison is unsound"
     )
     return SampleRatio(observed, expected, p_value, "refused", reason)
 
