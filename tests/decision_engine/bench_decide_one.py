@@ -79,7 +79,7 @@ CAPS = (
 )  # fmt: skip
 TOGETHER = f"whole, {GROUP} together"
 WHOLES = ("choice alone", "decide_batch", "whole decision")
-MEDIANS = {("decide_batch", 100): 300.0, (TOGETHER, 100): 200.0 * GROUP}
+MEDIANS = {(TOGETHER, 100): 200.0 * GROUP}
 P99S = {("choice alone", 10): 60.0, ("choice alone", 500): 350.0, ("whole decision", 100): 1_000.0}
 """Goals, microseconds."""
 
