@@ -15,31 +15,49 @@ from decision_engine.workspace import Workspace
 Used = tuple[Action, int]
 """What is told of messages that are gone: channel, creative, incentive; and how many."""
 
-_ALL_TIME = datetime(1970, 1, 1), datetime(9999, 1, 1)
+_ALWAYS = timedelta(days=36_500)
 
 
-def left(
-    workspace: Workspace,
-    warehouse: Warehouse,
-    at: datetime,
-    *,
-    decided_before: datetime | None = None,
+def left(workspace: Workspace, warehouse: Warehouse, at: datetime) -> dict[str, float]:
+    """What is left of each limit at a moment, in its rolling window; at least 0."""
+    return {
+        limit.limit: _less(
+            workspace, warehouse, limit, _used(workspace, warehouse, at - days_of(limit))
+        )
+        for limit in workspace.project.limits
+    }
+
+
+def left_to_decide(
+    workspace: Workspace, warehouse: Warehouse, at: datetime, decided_before: datetime
 ) -> dict[str, float]:
-    """What is left of each limit at a moment, at least 0.
+    """What is left of each limit for the decisions of a date, at least 0.
 
-    With `decided_before`, what is left to decide about: what was decided before then and waits is
-    spoken for, where it is meant to leave within the limit's window on either side of the moment.
+    A decision takes from the days of its limit that begin with its own date, so each date has
+    its share, and does not wait for the hour at which the last one's messages left. What waits for
+    days takes from those around the moment at which it is meant to leave.
     """
     found = {}
     for limit in workspace.project.limits:
-        window = timedelta(days=limit.days) if limit.days else None
-        since, until = (at - window, at + window) if window else _ALL_TIME
-        used = [*_used(workspace, warehouse, since)]
-        if decided_before is not None:
-            used += _waiting(workspace, warehouse, since, until, decided_before)
-        gone = sum(n * use(limit, action, workspace.project.incentives) for action, n in used)
-        found[limit.limit] = max(0.0, _most(workspace, warehouse, limit) - gone)
+        spoken_for = _spoken_for(workspace, warehouse, at, days_of(limit), decided_before)
+        found[limit.limit] = _less(workspace, warehouse, limit, spoken_for)
     return found
+
+
+def first_date(at: datetime, days: timedelta) -> datetime:
+    """The midnight with which the days begin of which a moment's date is the last."""
+    return datetime(at.year, at.month, at.day) - days + timedelta(days=1)
+
+
+def days_of(limit: Limit) -> timedelta:
+    """The days of a limit's window."""
+    return timedelta(days=limit.days) if limit.days else _ALWAYS
+
+
+def _less(workspace: Workspace, warehouse: Warehouse, limit: Limit, used: list[Used]) -> float:
+    """What there is of a limit, less what is used."""
+    gone = sum(n * use(limit, action, workspace.project.incentives) for action, n in used)
+    return max(0.0, _most(workspace, warehouse, limit) - gone)
 
 
 def _most(workspace: Workspace, warehouse: Warehouse, limit: Limit) -> float:
@@ -63,17 +81,25 @@ def _used(workspace: Workspace, warehouse: Warehouse, since: datetime) -> list[U
     return _counted(workspace, warehouse, where, [since, since])
 
 
-def _waiting(
-    workspace: Workspace, warehouse: Warehouse, since: datetime, until: datetime, now: datetime
+def _spoken_for(
+    workspace: Workspace, warehouse: Warehouse, at: datetime, days: timedelta, before: datetime
 ) -> list[Used]:
-    """Messages decided before now that leave between the two moments and are not at an end."""
+    """What was decided before a moment, unless it ended without leaving, and takes from the days.
+
+    Those are the dates up to the one of `at`, or on either side of it for what waits for days.
+    """
+    receipts = f"exists (select 1 from {workspace.engine('receipts')} r"
+    waits = "d.send_at >= d.decided_at + interval '1 day'"
     where = (
-        "d.carried_out_by = 'delivery' and d.send_at > ? and d.send_at <= ?"
-        " and d.decided_at < ? and d.expires_at > ?"
-        f" and not exists (select 1 from {workspace.engine('receipts')} r"
-        "  where r.decision_id = d.decision_id and r.status <> 'not_sent')"
+        f"d.decided_at < ? and (case when {waits} then d.send_at > ? and d.send_at <= ?"
+        " else d.decided_at >= ? end)"
+        f" and (d.carried_out_by = 'caller' or {receipts}"
+        "   where r.decision_id = d.decision_id and r.status in ('accepted', 'unknown'))"
+        f"  or (d.expires_at > ? and not {receipts}"
+        "   where r.decision_id = d.decision_id and r.status <> 'not_sent')))"
     )
-    return _counted(workspace, warehouse, where, [since, until, now, now])
+    values = [before, at - days, at + days, first_date(at, days), before]
+    return _counted(workspace, warehouse, where, values)
 
 
 def _counted(

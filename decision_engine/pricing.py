@@ -13,7 +13,7 @@ from decision_engine.agent_in_epoch import AgentInEpoch, at_prices
 from decision_engine.arrow import contexts_of
 from decision_engine.budgets import Prices, clearing, uses
 from decision_engine.epochs import FEATURES
-from decision_engine.limits_left import left
+from decision_engine.limits_left import left_to_decide
 from decision_engine.types import Contexts, Epoch
 from decision_engine.workspace import Workspace
 
@@ -36,7 +36,7 @@ def prices_of(
     if not workspace.project.limits or not agents:
         return {}
     contexts, scale = sample(workspace, warehouse, columns)
-    there_is = left(workspace, warehouse, epoch.as_of, decided_before=epoch.as_of)
+    there_is = left_to_decide(workspace, warehouse, epoch.as_of, epoch.as_of)
     return cleared(workspace, agents, epoch, contexts, scale, there_is)
 
 

@@ -11,7 +11,7 @@ from connectors.base import Warehouse
 from decision_engine.agent_in_epoch import at_prices
 from decision_engine.budgets import Prices, uses
 from decision_engine.config import Limit
-from decision_engine.limits_left import left
+from decision_engine.limits_left import days_of, first_date, left_to_decide
 from decision_engine.plan.journey import DAY, Journey
 from decision_engine.plan.sides import Made, Moves, Side, made
 from decision_engine.pricing import cleared, sample
@@ -36,19 +36,19 @@ def priced(
         return [side] * len(epochs)
     contexts, scale = sample(side.workspace, warehouse, columns)
     journey, use = Journey(contexts, moves), _uses(side, moves, places)
-    found, past = [], list[Made]()
+    found, past = [], list[tuple[Epoch, Made]]()
     for day, epoch in enumerate(epochs):
         today, at = journey.today(), seconds_of(epoch.as_of)
-        real = left(side.workspace, warehouse, epoch.as_of, decided_before=epochs[0].as_of)
+        real = left_to_decide(side.workspace, warehouse, epoch.as_of, epochs[0].as_of)
         there_is: Prices = {
-            limit.limit: max(0.0, real[limit.limit] - scale * _gone(past, limit, each, at))
+            limit.limit: max(0.0, real[limit.limit] - scale * _gone(past, limit, each, epoch))
             for limit, each in zip(project.limits, use, strict=True)
         }
         prices = cleared(side.workspace, side.agents, epoch, today, scale, there_is)
         found.append(replace(side, agents=at_prices(side.workspace, side.agents, prices)))
         if day + 1 < len(epochs):
-            past.append(made(found[-1], places, today, epoch))
-            journey.sleep(past[-1], at + DAY)
+            past.append((epoch, made(found[-1], places, today, epoch)))
+            journey.sleep(past[-1][1], at + DAY)
     return found
 
 
@@ -63,7 +63,14 @@ def _uses(side: Side, moves: Moves, places: Mapping[str, Ints]) -> list[Floats]:
     return found
 
 
-def _gone(past: list[Made], limit: Limit, each: Floats, at: float) -> float:
-    """What the sample uses within the limit's window on either side, if all leave on time."""
-    reach = limit.days * DAY if limit.days else np.inf
-    return sum(float(each[day.move][np.abs(day.send_at - at) <= reach].sum()) for day in past)
+def _gone(past: list[tuple[Epoch, Made]], limit: Limit, each: Floats, epoch: Epoch) -> float:
+    """What the sample took before, as `left_to_decide` counts it, if all leave on time."""
+    days = days_of(limit)
+    at, reach, gone = seconds_of(epoch.as_of), days.total_seconds(), 0.0
+    for then, day in past:
+        waits = day.send_at >= seconds_of(then.as_of) + DAY
+        is_recent = then.as_of >= first_date(epoch.as_of, days)
+        gone += float(
+            each[day.move][np.where(waits, np.abs(day.send_at - at) <= reach, is_recent)].sum()
+        )
+    return gone

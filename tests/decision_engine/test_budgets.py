@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from decision_engine.agent_in_epoch import AgentInEpoch, at_prices, in_epoch
 from decision_engine.batch import decide_all, needed
 from decision_engine.budgets import Prices, clearing, costs, lots, use, uses, worth_it
 from decision_engine.config import Incentive, Limit, needs_approval
-from decision_engine.limits_left import Till, left
+from decision_engine.limits_left import Till, left, left_to_decide
 from decision_engine.pricing import prices_of
 from decision_engine.types import Action, Bools, Catalog, Reason
 from decision_engine.workspace import Workspace
@@ -195,33 +196,50 @@ def test_what_has_left_is_not_there_any_more(shop: Shop) -> None:
 def test_what_waits_is_spoken_for_where_prices_are_made_and_still_there_where_it_leaves(
     shop: Shop,
 ) -> None:
-    agent, yesterday = shop.agents[0].name, "timestamp '2026-03-01 06:00:00'"
+    agent, yesterday = shop.agents[0].name, "2026-03-01 06:00:00"
     messages = {
-        "waits": ("2026-03-02 20:00:00", "2026-03-03 08:00:00"),
-        "is due": ("2026-03-02 05:00:00", "2026-03-02 17:00:00"),
-        "is over": ("2026-03-01 20:00:00", "2026-03-02 02:00:00"),
-        "is skipped": ("2026-03-02 20:00:00", "2026-03-03 08:00:00"),
-        "is for later": ("2026-03-04 20:00:00", "2026-03-05 08:00:00"),
+        "waits": (yesterday, "2026-03-02 20:00:00", "2026-03-03 08:00:00"),
+        "is of yesterday": (yesterday, "2026-03-02 05:00:00", "2026-03-02 17:00:00"),
+        "is of today": ("2026-03-02 01:00:00", "2026-03-02 05:00:00", "2026-03-02 17:00:00"),
+        "is over": (yesterday, "2026-03-02 06:00:00", "2026-03-02 06:00:00"),
+        "is skipped": (yesterday, "2026-03-02 20:00:00", "2026-03-03 08:00:00"),
+        "is for later": (yesterday, "2026-03-04 20:00:00", "2026-03-05 08:00:00"),
     }
     with shop.workspace.warehouse() as warehouse:
         for name, times in messages.items():
             warehouse.rows(
                 "insert into nextmove_engine.decisions (decision_id, agent, channel, creative,"
-                " incentive, action, carried_out_by, send_at, expires_at, decided_at)"
+                " incentive, action, carried_out_by, decided_at, send_at, expires_at)"
                 " select ? || i, ?, 'push', 'x', 'none', 'x', 'delivery', cast(? as timestamp),"
-                f" cast(? as timestamp), {yesterday} from range(7) t(i)",
+                " cast(? as timestamp), cast(? as timestamp) from range(7) t(i)",
                 [name, agent, *times],
             )
         warehouse.rows(
             'insert into nextmove_engine.receipts (decision_id, status, "at")'
             " select decision_id, case when decision_id like 'is skipped%' then 'skipped'"
-            f" else 'not_sent' end, {yesterday} from nextmove_engine.decisions"
+            " else 'not_sent' end, decided_at from nextmove_engine.decisions"
         )
         assert left(shop.workspace, warehouse, AS_OF) == {"pushes": 15.0}
-        assert left(shop.workspace, warehouse, AS_OF, decided_before=AS_OF) == {"pushes": 1.0}
+        assert left_to_decide(shop.workspace, warehouse, AS_OF, AS_OF) == {"pushes": 1.0}
         columns = needed(shop.project, shop.agents)
         prices = prices_of(shop.workspace, warehouse, shop.agents, EPOCH, columns)
     assert pushes(shop, at_prices(shop.workspace, shop.agents, prices)) <= 1
+
+
+def test_each_date_has_its_share_though_the_last_one_took_all_of_its_own(shop: Shop) -> None:
+    """The messages of one date leave in the course of it; the next one is decided soon after."""
+    found = []
+    for as_of in (AS_OF, AS_OF + timedelta(days=1)):
+        decide_all(shop.workspace, as_of)
+        with shop.workspace.warehouse() as warehouse:
+            where = f"from nextmove_engine.decisions where slot = '{as_of.date()}'"
+            found.append(warehouse.rows(f"select count(*) {where} and channel = 'push'")[0][0])
+            warehouse.rows(
+                'insert into nextmove_engine.receipts (decision_id, status, "at")'
+                f" select decision_id, 'accepted', send_at {where} and action <> 'no_action'"
+            )
+            assert left(shop.workspace, warehouse, as_of + timedelta(hours=18))["pushes"] < 5
+    assert all(10 < n <= 15 for n in found), found
 
 
 def test_a_significant_effect_needs_a_person(shop: Shop) -> None:

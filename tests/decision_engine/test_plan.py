@@ -251,8 +251,11 @@ def test_a_plan_of_what_nobody_touched_is_what_decide_then_does(shop: Path) -> N
             f" select decision_id, 'accepted', timestamp '{AS_OF}' - interval 1 hour"
             f" from {workspace.engine('decisions')} where channel = 'sms' order by 1 limit 1"
         )
-        # Decisions of an earlier date, so that receipts have something to belong to.
-        warehouse.rows(f"update {workspace.engine('decisions')} set slot = 'earlier'")
+        # Decisions of an hour ago, so that receipts have something to belong to.
+        warehouse.rows(
+            f"update {workspace.engine('decisions')} set slot = 'earlier',"
+            " decided_at = decided_at - interval 1 hour, expires_at = decided_at"
+        )
         warehouse.rows(f"update {workspace.engine('epochs')} set slot = 'earlier', epoch_id = 'e'")
     found = plan(workspace)
     assert found.kinds["same"] == sum(found.kinds.values())

@@ -51,6 +51,7 @@ SCHEMAS = {
     MEMBERS: {"key": pa.string(), "external_id": pa.string(), "list_id": pa.int64()},
     "outbox_iterable__users": {"key": pa.string(), "external_id": pa.string()},
     "dim_customers": dict.fromkeys(("customer_id", "external_id", "time_zone"), pa.string()),
+    "int_identity__merges": dict.fromkeys(("old_customer_id", "customer_id"), pa.string()),
 }
 
 
