@@ -98,6 +98,10 @@ class Window:
     seconds: float
 
 
+TO_CUSTOMERS = ("email", "push", "sms")
+REP = "rep"
+
+
 @dataclass(frozen=True)
 class Stream:
     """One object type or endpoint of a destination.
@@ -112,6 +116,8 @@ class Stream:
     - `whole_rows`: a changed row is sent whole, for the vendor replaces what it has.
     - `deletes`: a record with `deleted` true takes its row away; its other fields say which.
     - `bulk`: the stream to use instead when a run has more than `bulk_above` records.
+    - `channels`: send lane only; the channels whose messages it brings. What is for a rep goes to
+      a colleague, all else to the customer.
     - `repeat_s`: send lane only; within these seconds the vendor surely acts only once on the
       same key, so a call without an answer may be made again.
     - `any_2xx`: a 2xx says everything; such receivers promise no body.
@@ -132,6 +138,7 @@ class Stream:
     deletes: bool = False
     bulk: str = ""
     bulk_above: int = 0
+    channels: tuple[str, ...] = TO_CUSTOMERS
     repeat_s: float = 0.0
     any_2xx: bool = False
     follow: Callable[[Request, Reply | None], Request | None] | None = None

@@ -291,7 +291,8 @@ def _is_urgent(intent: Intent) -> bool:
 
 def _record(intent: Intent) -> Record:
     """The intent as a destination sees it; `fields` has the message and how to address it."""
-    identity = {"external_id": intent.get("external_id") or intent["customer_id"]}
+    known_as = intent.get("known_as", {})
+    identity = {"external_id": intent.get("external_id") or intent["customer_id"], **known_as}
     fields = {
         **intent.get("fields", {}),
         "campaign_id": intent.get("campaign_id"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from connectors.base import Lane
-from connectors.destinations import streams_of
+from connectors.destinations import senders_of
 from decision_engine.banned import banned
 from decision_engine.catalog import NO_INCENTIVE, Combination, action_key, combinations
 from decision_engine.config import (
@@ -29,7 +28,7 @@ from decision_engine.errors import unknown
 from decision_engine.factors import DIMENSIONS
 from decision_engine.rule_check import kind_of_type
 from decision_engine.structure import Problem
-from decision_engine.types import NO_ACTION
+from decision_engine.types import NO_ACTION, REP
 from decision_engine.yaml_source import Where
 
 EVENTS = frozenset(
@@ -197,7 +196,8 @@ def _pair_problems(agent: Agent, known: Known) -> Iterator[Problem]:
 def _stream_problems(creative: Creative, project: Project | None) -> Iterator[Problem]:
     sender = project.channels.get(creative.channel) if project else None
     destination = project.destinations.get(sender) if project and sender else None
-    streams = streams_of(destination.kind, Lane.SEND) if destination else []
+    found = senders_of(destination.kind, creative.channel) if destination else []
+    streams = [stream.name for stream in found]
     if streams and creative.stream not in streams:
         yield ("stream",), unknown(f"stream of {sender} for messages", creative.stream, streams)
 
@@ -211,7 +211,10 @@ def creative_problems(creative: Creative, known: Known) -> Iterator[Problem]:
         yield ("promotional",), "a resolution is not promotional; write promotional: false"
     if known.project is not None and creative.channel not in known.project.channels:
         channels = known.project.channels
-        yield ("channel",), unknown("channel", creative.channel, channels) + " (nextmove.yml)"
+        why = " (nextmove.yml)"
+        if creative.channel == REP:
+            why = " (nextmove.yml); `channels: {rep: ...}` names who tells the reps"
+        yield ("channel",), unknown("channel", creative.channel, channels) + why
     yield from _stream_problems(creative, known.project)
 
 

@@ -21,7 +21,7 @@ Rule = Annotated[str, Meta(min_length=1, description="restricted SQL boolean exp
 Variable = Annotated[
     str, Meta(pattern=r"^[A-Z][A-Z0-9_]*$", description="name of an environment variable")
 ]
-Channel = Literal["email", "push", "sms"]
+Channel = Literal["email", "push", "sms", "rep"]
 Waivable = Literal["frequency_cap", "quiet_hours", "blackout"]
 PageClass = Literal["home", "category", "product", "cart", "checkout", "price", "help", "account"]
 
@@ -182,6 +182,8 @@ class Agent(Frozen, frozen=True):
 class Creative(Frozen, frozen=True):
     """A message version that lives in the ESP, by campaign id.
 
+    On the channel `rep` the customer is handed over to a sales rep: `subject` and `body` are what
+    the rep is told, and `campaign_id` is the id of the channel where Slack brings it.
     `attributes` say what it has in common with others (tone: urgent); factored policies learn
     by them. `stream` is the stream of the channel's destination that sends it.
     """

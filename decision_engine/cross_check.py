@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from connectors.base import Lane
-from connectors.destinations import DESTINATIONS, streams_of
+from connectors.destinations import DESTINATIONS, senders_of
 from connectors.inbound import VENDORS
 from decision_engine.catalog import NO_INCENTIVE, catalog_of
 from decision_engine.config import (
@@ -23,7 +22,7 @@ from decision_engine.config import (
 from decision_engine.errors import RuleError, unknown
 from decision_engine.rules import compile_rule
 from decision_engine.structure import Problem
-from decision_engine.types import TREATMENT
+from decision_engine.types import REP, TREATMENT
 from decision_engine.yaml_source import Where
 
 SOURCES = frozenset(
@@ -150,8 +149,10 @@ def _channel_problems(project: Project) -> Iterator[Problem]:
         destination = project.destinations.get(name)
         if destination is None:
             yield ("channels", channel), unknown("destination", name, project.destinations)
-        elif not streams_of(destination.kind, Lane.SEND):
-            yield ("channels", channel), f"{destination.kind} cannot send messages"
+        elif not senders_of(destination.kind, channel):
+            what = "bring what a rep is told" if channel == REP else f"send {channel} messages"
+            able = ", ".join(kind for kind in DESTINATIONS if senders_of(kind, channel))
+            yield ("channels", channel), f"{destination.kind} cannot {what}; {able} can"
 
 
 def group_problems(groups: Sequence[Group], where: Where) -> Iterator[Problem]:

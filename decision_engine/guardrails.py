@@ -43,7 +43,7 @@ from decision_engine.waiting import WAITING
 REASON_NAMES: Mapping[int, str] = {reason.value: reason.name.lower() for reason in Reason}
 """Code in the log -> name in reports and receipts."""
 
-ADDRESS = {"email": "has_email", "push": "has_push", "sms": "has_phone"}
+ADDRESS = {"email": "has_email", "push": "has_push", "sms": "has_phone", "rep": "has_rep"}
 """Channel -> the column that says a person can be reached on it."""
 
 MAX_PROFILE_AGE = timedelta(hours=48)
@@ -187,7 +187,10 @@ def _where(ruled_out: Bools) -> Any:
 
 
 def send_at(contexts: Contexts, catalog: Catalog, epoch: Epoch) -> Floats:
-    """(n, k) Unix seconds at which each action would leave; NaN for no_action and unknown zones."""
+    """(n, k) Unix seconds at which each action would leave.
+
+    NaN for no_action, and where it depends on a zone that is not known.
+    """
     if "time_zone" not in contexts.columns:
         raise MissingColumnError("time_zone")
     return send_times(contexts.columns["time_zone"], catalog, epoch).send_at

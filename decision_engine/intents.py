@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from connectors.base import Warehouse
-from decision_engine.config import needs_approval
+from decision_engine.config import Creative, needs_approval
 from decision_engine.errors import StepError
 from decision_engine.merged import DECIDED_FOR, MERGES
 from decision_engine.opt_outs import OptOut, token_of
 from decision_engine.overrides import Override, is_approved
+from decision_engine.types import REP
 from decision_engine.workspace import Workspace
 
 MESSAGES = "messages"
@@ -102,7 +103,7 @@ def _decided(
 ) -> Iterator[dict[str, Any]]:
     query = (
         "select d.decision_id, d.customer_id as decided_for, c.customer_id, c.external_id,"
-        " c.time_zone, d.agent, d.action, d.channel, d.creative, d.slot, d.incentive,"
+        " c.time_zone, c.contact_id, c.account_id, c.rep_id, d.agent, d.action, d.channel, d.creative, d.slot, d.incentive,"
         " d.is_promotional, d.send_at, d.expires_at"
         f" from {workspace.engine('decisions')} d"
         f" join {workspace.engine('epochs')} e on d.epoch_id = e.epoch_id"
@@ -136,6 +137,7 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
     """One decision as a send intent. It holds no address: the vendor knows the person."""
     creative = workspace.creatives[row["creative"]]
     is_merged = row["decided_for"] != row["customer_id"]
+    is_for_rep = row["channel"] == REP
     return {
         "send_key": send_key(workspace.project.project, row),
         "decision_id": row["decision_id"],
@@ -157,7 +159,9 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
             "subject": creative.subject,
             **({"body": creative.body} if creative.body else {}),
             **_opt_out(workspace, row),
+            **(_for_rep(creative, row) if is_for_rep else {}),
         },
+        **({"known_as": {"contact_id": row["contact_id"] or ""}} if is_for_rep else {}),
         "send_at": row["send_at"].isoformat(),
         "expires_at": row["expires_at"].isoformat(),
     }
@@ -170,6 +174,20 @@ def _opt_out(workspace: Workspace, row: dict[str, Any]) -> dict[str, str]:
     known_as = OptOut(row["external_id"], row["channel"], row["decision_id"])
     token = token_of(known_as, workspace.unsubscribe_key())
     return {"unsubscribe_url": f"{workspace.public_url}/unsubscribe/{token}"}
+
+
+def _for_rep(creative: Creative, row: dict[str, Any]) -> dict[str, Any]:
+    """Whom it is about and whose they are, by the CRM's ids, and all of it as one text."""
+    about = (
+        f"Customer {row['external_id']}, contact {row['contact_id']} of {row['rep_id']},"
+        f" decision {row['decision_id'][:12]}."
+    )
+    return {
+        "text": "\n\n".join(filter(None, (creative.subject, creative.body, about))),
+        "account_id": row["account_id"],
+        "rep_id": row["rep_id"],
+        "due_at": f"{row['send_at'].isoformat()}Z",
+    }
 
 
 def send_key(project: str, row: dict[str, Any]) -> str:

@@ -28,10 +28,10 @@ NO_PLACE = "Factory"
 class SendTimes:
     """When messages would leave, by the s different times (send hour, wait) of a catalog.
 
-    `at` (n, s + 1) Unix seconds, NaN for people of unknown zone; the last column, NaN, is for
-    actions that send nothing. `clock` (n, s + 1) what their clock and calendar then say, in whole
-    hours since 1970-01-01 0:00, -1 where NaN. `zone_known` (n,). `slots` (k,) the column of each
-    action.
+    `at` (n, s + 1) Unix seconds, NaN for people of unknown zone unless it is at once; the last
+    column, NaN, is for actions that send nothing. `clock` (n, s + 1) what their clock and calendar
+    then say, that of UTC for an unknown zone, in whole hours since 1970-01-01 0:00, -1 where NaN.
+    `zone_known` (n,). `slots` (k,) the column of each action.
     """
 
     at: Floats
@@ -134,7 +134,10 @@ def _moments(name: str, times: tuple[_Time, ...], now: datetime) -> tuple[list[f
     """For each time, and for nothing: Unix seconds (NaN) and the clock (-1)."""
     zone = zone_of(name)
     if zone is None:
-        return [np.nan] * (len(times) + 1), [-1] * (len(times) + 1)
+        at_once = [time == (None, 0) for time in (*times, None)]
+        return [now.timestamp() if it_is else np.nan for it_is in at_once], [
+            _clock(now) if it_is else -1 for it_is in at_once
+        ]
     here, seconds = now.astimezone(zone), now.timestamp()
     at, clock = [], []
     for (hour, wait), (today, tomorrow) in zip(times, _day(zone, times, here.date()), strict=True):

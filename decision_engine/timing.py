@@ -1,6 +1,7 @@
 """Guardrails of the clock and the calendar: when a message would reach a person.
 
-All of them look at the moment it would leave, on the person's own clock and calendar.
+All of them look at the moment it would leave, on the person's own clock and calendar. What a rep
+is told reaches a colleague: no hour is wrong for that.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ from decision_engine.send_times import day_number
 
 def unknown_zone(scene: Scene) -> Iterator[Ruling]:
     """Nobody is written to whose clock we do not know."""
-    yield ~scene.times.zone_known, scene.catalog.on[None]
+    yield ~scene.times.zone_known, scene.catalog.by_their_clock
 
 
 def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
     quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
     outside = (hour < number(quiet.start)) | (hour >= number(quiet.end))
-    slots = scene.catalog.by_time.values()
-    for people, actions in zip(outside, slots, strict=False):
-        yield scene.held_by("quiet_hours", people, scene.times.zone_known), actions
+    for slot, actions in scene.catalog.to_devices:
+        yield scene.held_by("quiet_hours", outside[slot], scene.times.zone_known), actions
 
 
 def legal_window(scene: Scene) -> Iterator[Ruling]:
@@ -38,11 +38,15 @@ def legal_window(scene: Scene) -> Iterator[Ruling]:
 
 
 def blackout(scene: Scene) -> Iterator[Ruling]:
-    """Promotions rest on the days that the project names."""
+    """Promotions rest on the days that the project names.
+
+    A day before and after them too, for those whose calendar is not known.
+    """
+    unsure = ~scene.times.zone_known
     for rest in scene.project.blackouts:
         first, last = number(day_number(rest.first)), number(day_number(rest.last))
         day = scene.times.local_day.T
-        rests = (day >= first) & (day <= last)
+        rests = (day >= first - unsure) & (day <= last + unsure)
         for channel, by_slot in scene.catalog.promotions_by_slot.items():
             if rest.channel in (None, channel):
                 for slot, actions in by_slot:

@@ -24,6 +24,9 @@ Reasons = NDArray[np.uint8]
 
 NO_ACTION = "no_action"
 
+REP = "rep"
+"""The channel on which a customer is handed over to a sales rep: a message to a colleague."""
+
 TREATMENT = "treatment"
 """The group that follows the agents' own policies; what it earns is compared to the others."""
 
@@ -200,6 +203,16 @@ class Catalog:
         return {channel: self.by_slot(a) for channel, a in self.promotions_on.items()}
 
     @cached_property
+    def to_devices(self) -> Sequence[tuple[int, Ints]]:
+        """The messages that reach the customer's own device, by the place of their time."""
+        return self.by_slot(np.setdiff1d(self.on[None], self.on.get(REP, [])))
+
+    @cached_property
+    def by_their_clock(self) -> Ints:
+        """The messages whose moment depends on the customer's clock: but for a rep told at once."""
+        return np.array([i for i in self.on[None] if not _is_at_once(self.actions[i])], int)
+
+    @cached_property
     def resolutions(self) -> Ints:
         """The messages that answer a complaint."""
         return self._messages("is_resolution", True)
@@ -238,6 +251,10 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+
+def _is_at_once(action: Action) -> bool:
+    return action.channel == REP and _time(action) == (None, 0)
 
 
 def _time(action: Action) -> tuple[int | None, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
-from connectors.base import Destination, Lane
+from connectors.base import Destination, Lane, Stream
 from connectors.destinations.braze import Braze
 from connectors.destinations.hot_store import HotStore
 from connectors.destinations.hubspot import HubSpot
@@ -69,7 +69,8 @@ DESTINATIONS = found(entry_points(group=GROUP))
 """By the `kind` of the project file."""
 
 
-def streams_of(kind: str, lane: Lane) -> list[str]:
-    """The streams of a destination on one lane; none for a kind that nobody knows."""
+def senders_of(kind: str, channel: str) -> list[Stream]:
+    """The streams of a destination that send on a channel; none for a kind that nobody knows."""
     known = DESTINATIONS.get(kind)
-    return [s.name for s in known.streams.values() if s.lane is lane] if known else []
+    streams = known.streams.values() if known else ()
+    return [s for s in streams if s.lane is Lane.SEND and channel in s.channels]

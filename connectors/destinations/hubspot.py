@@ -10,10 +10,11 @@ repeated: the first is an upsert, and an association that exists stays what it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from connectors.base import Lane, Receipt, Record, Reply, Request, Status, Stream, Window
+from connectors.base import REP, Lane, Receipt, Record, Reply, Request, Status, Stream, Window
 from connectors.destinations import _replies as replies
 
 KEY = "nextmove_key"
@@ -22,6 +23,8 @@ KEY = "nextmove_key"
 _TRACE = "objectWriteTraceId"
 _PATH = "/crm/v3/objects/{}/batch/upsert"
 _KINDS = {"notes": "note", "tasks": "task"}
+_SAME_KEY_S = 86_400.0
+"""The property is unique for good, so the same key is the same task; a day is more than a run."""
 
 
 def _associate(request: Request, reply: Reply | None) -> Request | None:
@@ -74,6 +77,7 @@ class HubSpot:
     """CRM API of one HubSpot account.
 
     A contact is known by `email`, and by `contact_id` where a note or a task is put on it.
+    `messages` is what a rep is told: a task of the contact's owner.
     """
 
     name = "hubspot"
@@ -81,6 +85,13 @@ class HubSpot:
         "contacts": _stream("contacts"),
         "notes": _stream("notes", is_on_contact=True),
         "tasks": _stream("tasks", is_on_contact=True),
+        "messages": replace(
+            _stream("messages", is_on_contact=True),
+            lane=Lane.SEND,
+            batch_size=10,
+            channels=(REP,),
+            repeat_s=_SAME_KEY_S,
+        ),
     }
 
     def headers(self, api_key: str) -> Mapping[str, str]:
@@ -94,9 +105,12 @@ class HubSpot:
         batch that is empty or too large.
         """
         replies.check_batch(self.streams[stream], records)
-        make = _contact if stream == "contacts" else _on_contact
+        make, objects = (
+            _MAKERS.get(stream, _on_contact),
+            "tasks" if stream == "messages" else stream,
+        )
         inputs = [{**make(record), _TRACE: str(i)} for i, record in enumerate(records)]
-        return Request("POST", _PATH.format(stream), {"inputs": inputs}, tuple(records))
+        return Request("POST", _PATH.format(objects), {"inputs": inputs}, tuple(records))
 
     def parse(self, request: Request, reply: Reply) -> list[Receipt]:
         """Verdicts by trace id or key; an input that the reply does not name is unknown."""
@@ -132,6 +146,24 @@ def _on_contact(record: Record) -> dict[str, Any]:
         "id": record.key,
         "properties": {**_properties(record, "contact_id"), KEY: record.key},
     }
+
+
+def _told(record: Record) -> dict[str, Any]:
+    """What a rep is told, as a task that is due when it is brought."""
+    message = record.fields
+    task = {
+        "hs_task_subject": replies.text(record, "subject"),
+        "hs_task_body": message.get("text"),
+        "hubspot_owner_id": message.get("rep_id"),
+        "hs_timestamp": message.get("due_at"),
+    }
+    return _on_contact(Record(record.key, record.identity, task))
+
+
+_MAKERS: Mapping[str, Callable[[Record], dict[str, Any]]] = {
+    "contacts": _contact,
+    "messages": _told,
+}
 
 
 def _properties(record: Record, identifier: str) -> dict[str, str]:

@@ -14,15 +14,17 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from connectors.base import Lane, Receipt, Record, Reply, Request, Status, Stream, Window
+from connectors.base import REP, Lane, Receipt, Record, Reply, Request, Status, Stream, Window
 from connectors.destinations import _replies as replies
 from connectors.destinations import _salesforce_bulk as bulk
-from connectors.destinations._salesforce_fields import OBJECTS, ROOT, Kind, fields_of, key_of
+from connectors.destinations._salesforce_fields import OBJECTS, ROOT, TASK, Kind, fields_of, key_of
 
 TOKEN = "/services/oauth2/token"  # noqa: S105 - a path
 _WINDOWS = (Window(10, 1), Window(15_000, 86_400))
 """A pace of our own for the second; the day's limit is the account's, see `daily_share`."""
 _MOST_BY_COLLECTIONS = 2_000
+_SAME_KEY_S = 86_400.0
+"""The key is an external id, so it is the same task for good; a day is more than a run."""
 _AGAIN = ("UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _USAGE = re.compile(r"api-usage=(\d+)/(\d+)")
 
@@ -60,10 +62,26 @@ def _streams(kind: Kind) -> tuple[Stream, Stream]:
 
 
 class Salesforce:
-    """REST API of one org; a person is known by our `external_id` in an external id field."""
+    """REST API of one org; a person is known by our `external_id` in an external id field.
+
+    `messages` is what a rep is told: a task of the contact's owner.
+    """
 
     name = "salesforce"
-    streams: Mapping[str, Stream] = {s.name: s for k in OBJECTS for s in _streams(k)}
+    streams: Mapping[str, Stream] = {
+        **{s.name: s for k in OBJECTS for s in _streams(k)},
+        "messages": Stream(
+            name="messages",
+            lane=Lane.SEND,
+            batch_size=10,
+            pool="api",
+            windows=_WINDOWS,
+            splits_on_400=True,
+            channels=(REP,),
+            repeat_s=_SAME_KEY_S,
+            used=_used,
+        ),
+    }
 
     def headers(self, api_key: str) -> Mapping[str, str]:
         """Bearer authentication with an access token."""
@@ -96,10 +114,14 @@ class Salesforce:
         batch that is empty or too large.
         """
         replies.check_batch(self.streams[stream], records)
-        kind = next(k for k in OBJECTS if stream in (k.stream, k.bulk))
+        tells = stream == "messages"
+        kind = TASK if tells else next(k for k in OBJECTS if stream in (k.stream, k.bulk))
         if stream == kind.bulk:
             return bulk.create(kind, records)
-        body = {"allOrNone": False, "records": [_entry(kind, record) for record in records]}
+        body = {
+            "allOrNone": False,
+            "records": [_entry(kind, _told(r) if tells else r) for r in records],
+        }
         path = f"{ROOT}/composite/sobjects/{kind.name}/{kind.key}"
         return Request("PATCH", path, body, tuple(records))
 
@@ -119,6 +141,19 @@ class Salesforce:
             reason = f"HTTP {reply.status} with {len(results)} results"
             return [replies.receipt(r, Status.UNKNOWN, reason, reply) for r in request.records]
         return [_verdict(*pair, reply) for pair in zip(request.records, results, strict=True)]
+
+
+def _told(record: Record) -> Record:
+    """What a rep is told, as a task that is due on the day it is brought."""
+    message = record.fields
+    task = {
+        "subject": replies.text(record, "subject"),
+        "description": message.get("text"),
+        "account_id": message.get("account_id"),
+        "owner_id": message.get("rep_id"),
+        "due_on": str(message.get("due_at") or "")[:10] or None,
+    }
+    return Record(record.key, {"contact_id": replies.identifier(record, "contact_id")}, task)
 
 
 def _entry(kind: Kind, record: Record) -> dict[str, Any]:

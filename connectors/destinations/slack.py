@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from connectors.base import Lane, Receipt, Record, Reply, Request, Status, Stream, Window
+from connectors.base import REP, Lane, Receipt, Record, Reply, Request, Status, Stream, Window
 from connectors.destinations import _replies as replies
 
 _CHANNEL = re.compile(r"[A-Z0-9]{6,20}")
@@ -32,7 +32,10 @@ def _denied(reply: Reply) -> str:
 
 
 class Slack:
-    """Web API of one workspace; a channel, or a person, is known by `slack_channel`."""
+    """Web API of one workspace; a channel, or a person, is known by `slack_channel`.
+
+    What a rep is told goes to the channel that its `campaign_id` is the id of.
+    """
 
     name = "slack"
     streams: Mapping[str, Stream] = {
@@ -43,6 +46,7 @@ class Slack:
             pool="chat.postMessage",
             # About one a second is for each channel; here it is for all, which is on the safe side.
             windows=(Window(1, 1), Window(50, 60)),
+            channels=(REP,),
             denied=_denied,
         ),
     }
@@ -58,9 +62,12 @@ class Slack:
         """
         replies.check_batch(self.streams[stream], records)
         (record,) = records
-        channel = replies.identifier(record, "slack_channel")
+        for name in record.identity:
+            replies.identifier(record, name)
+        source = "slack_channel" if "campaign_id" not in record.fields else "campaign_id"
+        channel = str({**record.fields, **record.identity}.get(source) or "")
         if not _CHANNEL.fullmatch(channel):
-            raise replies.refused(record, "slack_channel is not a channel's id")
+            raise replies.refused(record, f"{source} is not a channel's id")
         text = str(record.fields.get("text") or "")
         if not 0 < len(text) <= _LONGEST_TEXT:
             raise replies.refused(record, f"text must have 1 to {_LONGEST_TEXT} characters")

@@ -13,7 +13,18 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
-from connectors.base import Lane, Receipt, Record, Reply, Request, Status, Stream, Window
+from connectors.base import (
+    REP,
+    TO_CUSTOMERS,
+    Lane,
+    Receipt,
+    Record,
+    Reply,
+    Request,
+    Status,
+    Stream,
+    Window,
+)
 from connectors.destinations import _replies as replies
 from connectors.errors import ConfigurationError
 
@@ -31,7 +42,15 @@ class Webhook:
         "events": Stream(
             "events", Lane.PROFILE, 1, "webhook", _WINDOWS, any_2xx=True, whole_rows=True
         ),
-        "messages": Stream("messages", Lane.SEND, 1, "webhook", _WINDOWS, any_2xx=True),
+        "messages": Stream(
+            "messages",
+            Lane.SEND,
+            1,
+            "webhook",
+            _WINDOWS,
+            any_2xx=True,
+            channels=(*TO_CUSTOMERS, REP),
+        ),
     }
 
     def headers(self, api_key: str) -> Mapping[str, str]:  # noqa: ARG002 - it only signs

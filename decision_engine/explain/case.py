@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from decision_engine.config import Creative
-from decision_engine.explain.words import number, reward, without_fields, words
+from decision_engine.explain.words import by, number, reward, without_fields, words
 from decision_engine.features import source_of
 from decision_engine.policies import POLICIES
 from decision_engine.replay import chances, record_of
@@ -160,7 +160,7 @@ class Case:
         creative = self.creatives.get(action["creative"])
         subject = without_fields(creative.subject) if creative else words(action["creative"])
         gift = "" if action["incentive"] == "none" else f" with {words(action['incentive'])}"
-        return f'{action["channel"]} "{subject}"{gift}{_time(action)}'
+        return f'{by(action["channel"])} "{subject}"{gift}{_time(action)}'
 
     def worth(self, i: int) -> str:
         """What an action was expected to earn."""

@@ -25,9 +25,9 @@ from decision_engine.explain.told import (
     when,
     why,
 )
-from decision_engine.explain.words import listed, moment, percent, reward, utc, value_of, words
+from decision_engine.explain.words import by, listed, moment, percent, reward, utc, value_of, words
 from decision_engine.features import DROPPED, HELD
-from decision_engine.types import NO_ACTION, Reason
+from decision_engine.types import NO_ACTION, REP, Reason
 from decision_engine.waivers import FACT
 
 Reader = Literal["marketer", "rep", "customer", "auditor"]
@@ -128,7 +128,10 @@ def _plainly(case: Case) -> str:
 
 def _channels(case: Case, reason: Reason) -> str:
     names = {case.actions[i]["channel"] for i in blocked(case)[reason]}
-    return f"some messages by {listed(sorted(names))}"
+    messages = sorted(names - {REP})
+    return " and ".join(
+        [f"some messages by {listed(messages)}"] * bool(messages) + [by(REP)] * (REP in names)
+    )
 
 
 # --- for the customer ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from decision_engine.explain.case import Case
-from decision_engine.explain.words import few, listed, words
+from decision_engine.explain.words import by, few, listed, words
 from decision_engine.features import HELD
 from decision_engine.guardrails import GUARDRAILS
 from decision_engine.overrides import KINDS as OVERRIDE_KINDS
@@ -98,7 +98,7 @@ def ruled_out(case: Case) -> Iterator[tuple[Reason, str]]:
     """Each stage with what it ruled out: `3 moves (email ideas, sms hello)`."""
     for reason, rows in blocked(case).items():
         names = dict.fromkeys(
-            f"{case.actions[i]['channel']} {words(case.actions[i]['creative'])}" for i in rows
+            f"{by(case.actions[i]['channel'])} {words(case.actions[i]['creative'])}" for i in rows
         )
         moves = "1 move" if len(rows) == 1 else f"{len(rows)} moves"
         yield reason, f"{moves} ({few(names)})"

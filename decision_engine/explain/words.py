@@ -9,6 +9,8 @@ from math import floor, isfinite, log10
 
 import numpy as np
 
+from decision_engine.types import REP
+
 SHOWN_NAMES = 4
 
 _FIELD = re.compile(r"\{\{+\s*(.*?)\s*\}\}+")
@@ -55,6 +57,11 @@ def moment(at: datetime) -> str:
 def utc(at: datetime) -> datetime:
     """The same moment with its zone; without one it is UTC already."""
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def by(channel: str) -> str:
+    """How a message goes out: its channel, or `handing over to a rep`."""
+    return "handing over to a rep" if channel == REP else channel
 
 
 def words(name: str) -> str:

@@ -19,7 +19,7 @@ from decision_engine.waiting import WAITING, listed
 DAY = 86_400.0
 TURNS = 6  # as in dim_customer_features
 WINDOWS = (1, 7, 30)
-COUNTED = ("", "email_", "push_", "sms_")
+COUNTED = ("", "email_", "push_", "sms_", "rep_")
 
 COLUMNS = tuple(f"{prefix}sends_{days}d" for prefix in COUNTED for days in WINDOWS)
 """The counters that a day changes; all of them, because each tells something of the others."""

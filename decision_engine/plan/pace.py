@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from math import ceil
 
-from connectors.base import Lane, Stream
-from connectors.destinations import DESTINATIONS
+from connectors.base import Stream
+from connectors.destinations import senders_of
 from decision_engine.config import Project
 from decision_engine.plan.sides import Moves
 from decision_engine.plan.tally import Change, Tally
@@ -23,8 +23,8 @@ def _seconds(project: Project, tally: Tally, side: int) -> dict[str, int]:
     out = {}
     for name in sorted(set(project.channels.values())):
         kind = project.destinations[name].kind
-        stream = next((s for s in DESTINATIONS[kind].streams.values() if s.lane is Lane.SEND), None)
         channels = {str(c) for c, sender in project.channels.items() if sender == name}
+        stream = next((s for c in channels for s in senders_of(kind, c)), None)
         if stream is not None:
             out[name] = _at_least(stream, _messages(tally.pairs, tally.moves, side, channels))
     return out

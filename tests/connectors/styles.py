@@ -28,6 +28,8 @@ def person(i: int, **fields: Any) -> Record:
 def record_of(name: str, stream: str, i: int) -> Record:
     """A record that the stream takes; row i of a batch."""
     fields = FIELDS.get((name, stream), {"tier": "gold"})
+    if (name, stream) in TO_REPS:
+        return Record(f"k{i}", {"external_id": f"u{i}", "contact_id": str(500 + i)}, fields)
     if name == "hubspot" and stream != "contacts":
         return Record(f"k{i}", {"contact_id": str(500 + i)}, fields)
     if name == "slack":
@@ -39,6 +41,8 @@ def record_of(name: str, stream: str, i: int) -> Record:
     return person(i, **fields)
 
 
+TO_REPS = (("hubspot", "messages"), ("salesforce", "messages"))
+_TOLD = {"subject": "s", "text": "t", "rep_id": "9", "due_at": "2026-03-02T09:00:00Z"}
 _MESSAGE = {"campaign_id": "7", "channel": "email", "decision_id": "d"}
 FIELDS: Mapping[tuple[str, str], dict[str, Any]] = {
     ("braze", "subscriptions"): {
@@ -59,6 +63,7 @@ FIELDS: Mapping[tuple[str, str], dict[str, Any]] = {
     ("iterable", "messages"): _MESSAGE,
     ("hubspot", "notes"): {"hs_note_body": "b"},
     ("hubspot", "tasks"): {"hs_task_subject": "s"},
+    **dict.fromkeys(TO_REPS, _TOLD),
     ("slack", "messages"): {"text": "hello"},
 }
 
@@ -260,6 +265,7 @@ STYLES: Mapping[tuple[str, str], tuple[Answer, Callable[[Request], Rows]]] = {
     ("hubspot", "contacts"): (hubspot, listed("inputs")),
     ("hubspot", "notes"): (hubspot, listed("inputs")),
     ("hubspot", "tasks"): (hubspot, listed("inputs")),
+    ("hubspot", "messages"): (hubspot, listed("inputs")),
     ("hot_store", "store"): (whole({"instance": "i"}), rows_by_record),
     ("hot_store", "profiles"): (hot_store, listed("rows")),
     ("hot_store", "policies"): (hot_store, listed("rows")),
@@ -267,6 +273,7 @@ STYLES: Mapping[tuple[str, str], tuple[Answer, Callable[[Request], Rows]]] = {
     ("salesforce", "contacts_in_bulk"): (salesforce, rows_by_record),
     ("salesforce", "tasks"): (salesforce, rows_by_record),
     ("salesforce", "tasks_in_bulk"): (salesforce, rows_by_record),
+    ("salesforce", "messages"): (salesforce, rows_by_record),
     ("slack", "messages"): (slack, rows_by_record),
     ("webhook", "events"): (whole(None), rows_by_record),
     ("webhook", "messages"): (whole(None), rows_by_record),

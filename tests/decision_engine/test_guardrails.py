@@ -42,22 +42,24 @@ PUSH = Action("push", "push", is_promotional=True)
 SMS = Action("sms", "sms", is_promotional=True)
 SORRY = Action("sorry", "email", is_resolution=True)
 GOLD = Action("gold", "email", eligible_if="tier = 'gold'")
-CATALOG = Catalog((NONE, PROMO, TIP, PUSH, SMS, SORRY, GOLD))
+CALL = Action("call", "rep", is_promotional=True)
+CATALOG = Catalog((NONE, PROMO, TIP, PUSH, SMS, SORRY, GOLD, CALL))
 
 PERSON: Mapping[str, Any] = {
     "as_of": NOON,
     "is_suppressed": False,
     "has_open_complaint": False,
     "consent_email": True, "consent_push": True, "consent_sms": True,
-    "service_consent_email": True,
+    "service_consent_email": True, "consent_rep": True,
     "country": "GB", "region": None,
-    "has_email": True, "has_push": True, "has_phone": True,
+    "has_email": True, "has_push": True, "has_phone": True, "has_rep": True,
     "time_zone": "Europe/London",
     "tier": "gold",
     "messages_waiting": "",
     "sends_1d": 0, "sends_7d": 0, "sends_30d": 0, "sms_sends_1d": 0, "sms_sends_7d": 0,
+    "rep_sends_30d": 0,
 }  # fmt: skip
-CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"))
+CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"), Cap(1, 30, "rep"))
 
 
 def project(quiet: QuietHours | None = None, caps: tuple[Cap, ...] = CAPS) -> Project:
@@ -91,7 +93,9 @@ def blocked(
     }
 
 
-MESSAGES = ("promo", "tip", "push", "sms", "sorry", "gold")
+TO_DEVICES = ("promo", "tip", "push", "sms", "sorry", "gold")
+MESSAGES = (*TO_DEVICES, "call")
+PROMOTIONS = ("promo", "push", "sms", "call")
 EMAILS = ("promo", "tip", "sorry", "gold")
 NO_CASE = {"sorry": "not_eligible"}
 """A person without a complaint is no case for a resolution, whatever else holds."""
@@ -117,11 +121,10 @@ def blocks(reason: str, *actions: str) -> dict[str, str]:
         ({"has_email": None}, dict.fromkeys(EMAILS, "unreachable")),
         ({"has_push": False}, blocks("unreachable", "push")),
         ({"has_phone": False}, blocks("unreachable", "sms")),
-        ({"has_open_complaint": True}, dict.fromkeys(("promo", "push", "sms"), "open_complaint")),
-        (
-            {"has_open_complaint": None},
-            blocks("open_complaint", "promo", "push", "sms"),
-        ),
+        ({"consent_rep": None}, blocks("no_consent", "call")),
+        ({"has_rep": False}, blocks("unreachable", "call")),
+        ({"has_open_complaint": True}, dict.fromkeys(PROMOTIONS, "open_complaint")),
+        ({"has_open_complaint": None}, blocks("open_complaint", *PROMOTIONS)),
         ({"tier": "silver"}, blocks("not_eligible", "gold")),
         ({"tier": None}, blocks("not_eligible", "gold")),
         ({"sends_1d": 1}, blocks("frequency_cap", *MESSAGES)),
@@ -131,13 +134,14 @@ def blocks(reason: str, *actions: str) -> dict[str, str]:
         ({"sends_30d": 7}, NO_CASE),
         ({"sends_30d": 8}, blocks("frequency_cap", *MESSAGES)),
         ({"sms_sends_7d": 1}, blocks("frequency_cap", "sms")),
-        ({"time_zone": None}, blocks("unknown_zone", *MESSAGES)),
-        ({"time_zone": ""}, blocks("unknown_zone", *MESSAGES)),
-        ({"time_zone": "Mars/Olympus"}, blocks("unknown_zone", *MESSAGES)),
-        ({"time_zone": "../etc/passwd"}, blocks("unknown_zone", *MESSAGES)),
-        ({"time_zone": "America"}, blocks("unknown_zone", *MESSAGES)),
-        ({"time_zone": "Factory"}, blocks("unknown_zone", *MESSAGES)),
-        ({"time_zone": "Asia/Tokyo"}, blocks("quiet_hours", *MESSAGES)),
+        ({"rep_sends_30d": 1}, blocks("frequency_cap", "call")),
+        ({"time_zone": None}, blocks("unknown_zone", *TO_DEVICES)),
+        ({"time_zone": ""}, blocks("unknown_zone", *TO_DEVICES)),
+        ({"time_zone": "Mars/Olympus"}, blocks("unknown_zone", *TO_DEVICES)),
+        ({"time_zone": "../etc/passwd"}, blocks("unknown_zone", *TO_DEVICES)),
+        ({"time_zone": "America"}, blocks("unknown_zone", *TO_DEVICES)),
+        ({"time_zone": "Factory"}, blocks("unknown_zone", *TO_DEVICES)),
+        ({"time_zone": "Asia/Tokyo"}, blocks("quiet_hours", *TO_DEVICES)),
         ({"as_of": NOON - MAX_PROFILE_AGE}, NO_CASE),
         (
             {"as_of": NOON - MAX_PROFILE_AGE - timedelta(seconds=1)},
@@ -161,9 +165,9 @@ def test_who_asks_for_one_channel_gets_no_other() -> None:
     }
     other = {c: [int(code) == Reason.OTHER_CHANNEL for code in found] for c, found in asked.items()}
     assert not any(other[None])
-    assert other["email"] == [a in (PUSH, SMS) for a in CATALOG.actions]
+    assert other["email"] == [a in (PUSH, SMS, CALL) for a in CATALOG.actions]
     # A reason that was there before stays the reason.
-    assert other["push"] == [a in (PROMO, TIP, SMS, GOLD) for a in CATALOG.actions]
+    assert other["push"] == [a in (PROMO, TIP, SMS, GOLD, CALL) for a in CATALOG.actions]
     assert not (asked["fax"][1:] == Reason.ELIGIBLE).any()
     assert asked["fax"][0] == Reason.ELIGIBLE
 
@@ -215,14 +219,14 @@ def test_columns_of_names_all_that_is_read_and_no_more() -> None:
 def test_codes_are_small_and_no_action_is_always_possible() -> None:
     codes = reasons(people({}, {"is_suppressed": True}), CATALOG, project(), epoch(NOON, True))
     assert codes.dtype == np.uint8
-    assert codes.shape == (2, 7)
+    assert codes.shape == (2, 8)
     assert not codes[:, 0].any()
 
 
 def test_nobody() -> None:
     nobody = people({}).take(np.array([], dtype=np.int64))
-    assert reasons(nobody, CATALOG, project(), epoch()).shape == (0, 7)
-    assert send_at(nobody, CATALOG, epoch()).shape == (0, 7)
+    assert reasons(nobody, CATALOG, project(), epoch()).shape == (0, 8)
+    assert send_at(nobody, CATALOG, epoch()).shape == (0, 8)
 
 
 FLAGS = ("is_", "has_", "consent_", "service_consent_")
@@ -323,9 +327,13 @@ def test_as_of_with_a_zone_is_the_same_moment() -> None:
     assert send_at(people({}), catalog, aware)[0, 1] == send_at(people({}), catalog, epoch())[0, 1]
 
 
-def test_unknown_zones_have_no_send_time() -> None:
-    found = send_at(people({"time_zone": None}, {"time_zone": "x"}, {}), CATALOG, epoch())
-    assert np.isnan(found[:2]).all()
+def test_unknown_zones_have_no_send_time_but_at_once() -> None:
+    times = ((9, 0), (None, 1), (None, 0))
+    catalog = Catalog((NONE, *(Action(f"{h}{w}", "email", send_hour=h, wait_days=w)
+                               for h, w in times)))  # fmt: skip
+    found = send_at(people({"time_zone": None}, {"time_zone": "x"}, {}), catalog, epoch())
+    assert np.isnan(found[:2, :3]).all()
+    assert (found[:2, 3] == epoch().as_of.replace(tzinfo=UTC).timestamp()).all()
     assert not np.isnan(found[2, 1:]).any()
 
 
@@ -381,6 +389,36 @@ def test_a_message_leaves_within_its_hour_and_within_a_day(
     at = datetime.fromtimestamp(found, UTC)
     assert at.astimezone(zone_of(zone)).hour == hour
     assert timedelta(0) <= at - now.replace(tzinfo=UTC) <= timedelta(hours=25)
+
+
+# --- a rep is told at once, whatever the customer's clock says ---
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "Pacific/Apia", None])
+def test_no_hour_is_wrong_to_tell_a_rep(zone: str | None) -> None:
+    found = blocked({"time_zone": zone})
+    assert "call" not in found
+    assert set(TO_DEVICES) <= found.keys()
+
+
+@pytest.mark.parametrize(("hour", "wait"), [(9, 0), (None, 2), (9, 2)])
+def test_a_rep_who_is_told_by_the_customers_clock_needs_one(hour: int | None, wait: int) -> None:
+    catalog = Catalog((NONE, Action("a", "rep", send_hour=hour, wait_days=wait)))
+    rows = people({}, {"time_zone": None}, more={"service_consent_rep": True})
+    found = reasons(rows, catalog, project(caps=()), epoch(NOON.replace(hour=3)))
+    assert found[:, 1].tolist() == [Reason.ELIGIBLE, Reason.UNKNOWN_ZONE]
+
+
+@pytest.mark.parametrize(
+    ("zone", "days", "rests"),
+    [(LONDON, 0, True), (LONDON, 1, False), (None, 1, True), (None, -1, True), (None, 2, False)],
+)
+def test_promotions_by_a_rep_rest_too_and_longer_where_the_calendar_is_not_known(
+    zone: str | None, days: int, rests: bool
+) -> None:
+    day = NOON.date() + timedelta(days=days)
+    rules = msgspec.structs.replace(project(), blackouts=(Blackout(day, day, "mourning"),))
+    assert (blocked({"time_zone": zone}, rules).get("call") == "blackout") is rests
 
 
 # --- at the send boundary ---
@@ -445,3 +483,24 @@ def test_at_send_a_missing_fact_is_an_error() -> None:
     fresh = {name: value for name, value in PERSON.items() if name != "consent_email"}
     with pytest.raises(MissingColumnError, match="consent_email"):
         at_send(INTENT, fresh, project(), NOON, kill_switch=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, None),
+        ({"time_zone": None}, None),
+        ({"time_zone": "Asia/Tokyo"}, None),
+        ({"has_rep": False}, "unreachable"),
+        ({"consent_rep": False}, "no_consent"),
+        ({"rep_sends_30d": 1}, "frequency_cap"),
+        ({"sends_1d": 1}, "frequency_cap"),
+        ({"is_suppressed": True}, "suppressed"),
+    ],
+)
+def test_at_send_a_rep_is_told_at_any_hour_and_all_else_holds(
+    change: dict[str, Any], expected: str | None
+) -> None:
+    intent = {**INTENT, "channel": "rep", "action": "call"}
+    found = at_send(intent, {**PERSON, **change}, project(), NOON, kill_switch=False)
+    assert found == expected

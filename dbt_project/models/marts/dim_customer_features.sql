@@ -66,19 +66,20 @@ final as (
         {{ nextmove.days_since('decisions.last_send_at') }} as days_since_last_send,
         {{ nextmove.count_of('decisions.step') }},
         coalesce(decisions.messages_waiting, '') as messages_waiting,
-        {% for column in ['sends', 'email_sends', 'push_sends', 'sms_sends'] %}
+        {% for column in ['sends', 'email_sends', 'push_sends', 'sms_sends', 'rep_sends'] %}
         {% for days in [1, 7, 30] %}
         {{ nextmove.count_of('decisions.' ~ column ~ '_' ~ days ~ 'd') }},
         {% endfor %}
         {% endfor %}
         customers.is_suppressed,
-        {% for c in channels %}
+        {% for c in channels + ['rep'] %}
         permissions.consent_{{ c }},
         permissions.service_consent_{{ c }},
         {% endfor %}
         customers.email is not null as has_email,
         customers.phone is not null as has_phone,
         coalesce(web.push_tokens, 0) = 1 as has_push,
+        crm.contact_id is not null and crm.rep_id is not null as has_rep,
         {{ nextmove.count_of('crm.open_deals') }},
         {{ nextmove.count_of('crm.account_deals_won') }},
         crm.account_employees

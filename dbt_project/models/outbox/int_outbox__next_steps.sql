@@ -41,6 +41,7 @@ select
     end || replace(decisions.last_agent, '_', ' ') || '.' as nextmove_reason,
     case
         when decisions.last_action = 'no_action' then 'No message is planned.'
+        when decisions.last_channel = 'rep' then 'They are handed over to you.'
         else 'A message by ' || coalesce(decisions.last_channel, 'another channel') || ' was planned; mention it when you speak.'
     end as nextmove_next_step,
     decisions.last_p_action as nextmove_confidence,

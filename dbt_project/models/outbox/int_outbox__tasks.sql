@@ -16,5 +16,7 @@ select
 from next_steps
 where
     nextmove_action <> 'no_action'
+    -- Who is handed over to a rep is told of by that move itself.
+    and nextmove_action not like 'rep.%'
     -- The agents with `crm_task`; none when none has it.
     and nextmove_agent in ('', '{{ var('nextmove_task_agents') | join("', '") }}')

@@ -59,19 +59,20 @@ select
     features.last_incentive,
     features.step,
     features.messages_waiting,
-    {% for count in ['sends', 'email_sends', 'push_sends', 'sms_sends'] %}
+    {% for count in ['sends', 'email_sends', 'push_sends', 'sms_sends', 'rep_sends'] %}
     {% for days in [1, 7, 30] %}
     features.{{ count }}_{{ days }}d,
     {% endfor %}
     {% endfor %}
     features.is_suppressed,
-    {% for c in ['email', 'push', 'sms'] %}
+    {% for c in ['email', 'push', 'sms', 'rep'] %}
     features.consent_{{ c }},
     features.service_consent_{{ c }},
     {% endfor %}
     features.has_email,
     features.has_phone,
     features.has_push,
+    features.has_rep,
     features.open_deals,
     features.account_deals_won,
     features.account_employees,

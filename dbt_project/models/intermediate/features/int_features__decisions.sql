@@ -27,7 +27,7 @@ sent as (
         customer_id as sent_to,
         max(sent_at) as last_send_at,
         cast(count(*) as integer) as step,
-        {% for channel in ['email', 'push', 'sms'] %}
+        {% for channel in ['email', 'push', 'sms', 'rep'] %}
         sum(case when channel = '{{ channel }}' then 1 else 0 end) as {{ channel }}_sends,
         {% for days in [1, 7, 30] %}
         {{ nextmove.count_within('sent_at', 24 * days, "channel = '" ~ channel ~ "'") }} as {{ channel }}_sends_{{ days }}d,

@@ -77,7 +77,7 @@ facts as (
 select
     customer_id,
     max(is_suppressed) = 1 as is_suppressed,
-    {% for c in ['email', 'push', 'sms'] %}
+    {% for c in ['email', 'push', 'sms', 'rep'] %}
     {% set marketing = "max(case when purpose = 'marketing' and channel = '" ~ c ~ "' then is_granted end)" %}
     {% set service = "max(case when purpose = 'service' and channel = '" ~ c ~ "' then is_granted end)" %}
     {{ marketing }} = 1 as consent_{{ c }},
