@@ -26,6 +26,7 @@ from decision_engine.scene import Guardrail, Ruling, Scene
 from decision_engine.send_times import send_times, utc
 from decision_engine.timing import blackout, legal_window, quiet_hours, unknown_zone
 from decision_engine.types import (
+    ANY_DEVICE,
     NO_ACTION,
     Action,
     Bools,
@@ -120,7 +121,7 @@ def eligibility(scene: Scene) -> Iterator[Ruling]:
 def other_channel(scene: Scene) -> Iterator[Ruling]:
     """Who asks for one channel is answered with that channel, or with nothing."""
     if scene.channel is not None:
-        on = scene.catalog.on
+        on = {**scene.catalog.on, ANY_DEVICE: scene.catalog.to_devices}
         yield scene.everybody(), np.setdiff1d(on[None], on.get(scene.channel, []))
 
 

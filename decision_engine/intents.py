@@ -103,8 +103,8 @@ def _decided(
 ) -> Iterator[dict[str, Any]]:
     query = (
         "select d.decision_id, d.customer_id as decided_for, c.customer_id, c.external_id,"
-        " c.time_zone, c.contact_id, c.account_id, c.rep_id, d.agent, d.action, d.channel, d.creative, d.slot, d.incentive,"
-        " d.is_promotional, d.send_at, d.expires_at"
+        " c.time_zone, c.contact_id, c.account_id, c.rep_id, d.agent, d.action, d.channel,"
+        " d.creative, d.slot, d.incentive, d.is_promotional, d.send_at, d.expires_at"
         f" from {workspace.engine('decisions')} d"
         f" join {workspace.engine('epochs')} e on d.epoch_id = e.epoch_id"
         f" left join {workspace.model(MERGES)} m on d.customer_id = m.old_customer_id"

@@ -24,8 +24,8 @@ from decision_engine.waivers import is_waived
 class Scene:
     """What the guardrails look at. `contexts` has n people, `catalog` k actions.
 
-    `channel` is the only one that was asked for; None when any will do. `overrides` are those
-    that concern the agent.
+    `channel` is the only one that was asked for, or `ANY_DEVICE`; None when any will do.
+    `overrides` are those that concern the agent.
     """
 
     contexts: Contexts

@@ -22,7 +22,7 @@ def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
     quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
     outside = (hour < number(quiet.start)) | (hour >= number(quiet.end))
-    for slot, actions in scene.catalog.to_devices:
+    for slot, actions in scene.catalog.to_devices_by_slot:
         yield scene.held_by("quiet_hours", outside[slot], scene.times.zone_known), actions
 
 

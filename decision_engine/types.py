@@ -27,6 +27,9 @@ NO_ACTION = "no_action"
 REP = "rep"
 """The channel on which a customer is handed over to a sales rep: a message to a colleague."""
 
+ANY_DEVICE = "any_device"
+"""Asked for instead of a channel: any one that reaches the customer, and no rep."""
+
 TREATMENT = "treatment"
 """The group that follows the agents' own policies; what it earns is compared to the others."""
 
@@ -203,9 +206,14 @@ class Catalog:
         return {channel: self.by_slot(a) for channel, a in self.promotions_on.items()}
 
     @cached_property
-    def to_devices(self) -> Sequence[tuple[int, Ints]]:
-        """The messages that reach the customer's own device, by the place of their time."""
-        return self.by_slot(np.setdiff1d(self.on[None], self.on.get(REP, [])))
+    def to_devices(self) -> Ints:
+        """The messages that reach the customer's own device."""
+        return np.setdiff1d(self.on[None], self.on.get(REP, []))
+
+    @cached_property
+    def to_devices_by_slot(self) -> Sequence[tuple[int, Ints]]:
+        """The same, by the place of their time in `by_time`."""
+        return self.by_slot(self.to_devices)
 
     @cached_property
     def by_their_clock(self) -> Ints:

@@ -16,7 +16,7 @@ from decision_engine.features import source_of
 from decision_engine.policies import POLICIES
 from decision_engine.replay import chances, record_of
 from decision_engine.state import PolicyState
-from decision_engine.types import NO_ACTION, Floats, Reason
+from decision_engine.types import NO_ACTION, REP, Floats, Reason
 
 USUAL = ""
 """The column of what two actions differ by for a customer who is usual in everything."""
@@ -151,6 +151,11 @@ class Case:
             if c not in self.dropped
         }
         return dict(sorted(shown.items(), key=lambda item: item[1] == "0"))
+
+    @property
+    def is_for_rep(self) -> bool:
+        """Whether a rep is told, and not the customer."""
+        return bool(self.actions[self.chosen]["channel"] == REP)
 
     def move(self, i: int) -> str:
         """An action for people: `email "A subject" with ten percent in 2 days, at 9:00`."""

@@ -11,7 +11,14 @@ from typing import Literal
 
 from decision_engine.explain.auditor import auditor
 from decision_engine.explain.case import USUAL, Case
-from decision_engine.explain.reasons import REASON_TEXT, TO_CUSTOMER, because, blocked, ruled_out
+from decision_engine.explain.reasons import (
+    REASON_TEXT,
+    TO_CUSTOMER,
+    because,
+    blocked,
+    channels,
+    ruled_out,
+)
 from decision_engine.explain.told import (
     Told,
     deliveries,
@@ -102,6 +109,8 @@ def _difference(case: Case) -> Iterator[str]:
 def _rep(told: Told) -> Iterator[str]:
     case, record = told.case, told.case.record
     does = "gets nothing" if record["action"] == NO_ACTION else f"gets {case.move(case.chosen)}"
+    if case.is_for_rep:
+        does = f"is for you: {case.move(case.chosen)}"
     yield f"Customer {record['customer_id']} {does} (decided on {moment(record['decided_at'])})."
     yield f"Why: {_plainly(case)}"
     for reason in blocked(case):
@@ -127,7 +136,7 @@ def _plainly(case: Case) -> str:
 
 
 def _channels(case: Case, reason: Reason) -> str:
-    names = {case.actions[i]["channel"] for i in blocked(case)[reason]}
+    names = channels(case, reason)
     messages = sorted(names - {REP})
     return " and ".join(
         [f"some messages by {listed(messages)}"] * bool(messages) + [by(REP)] * (REP in names)
@@ -140,6 +149,8 @@ def _channels(case: Case, reason: Reason) -> str:
 def _customer(told: Told) -> Iterator[str]:
     case, record = told.case, told.case.record
     what = "not to send you anything" if record["action"] == NO_ACTION else "to send you this"
+    if case.is_for_rep:
+        what = "that somebody of ours should be in touch with you"
     yield f"On {utc(record['decided_at']):%-d %B %Y} a program of ours decided {what}:"
     yield f"  {case.move(case.chosen)}"
     yield "What it knew of you:"

@@ -9,7 +9,7 @@ from decision_engine.explain.words import by, few, listed, words
 from decision_engine.features import HELD
 from decision_engine.guardrails import GUARDRAILS
 from decision_engine.overrides import KINDS as OVERRIDE_KINDS
-from decision_engine.types import Reason
+from decision_engine.types import REP, Reason
 from decision_engine.waiting import WAITING
 
 REASON_TEXT: Mapping[Reason, str] = {
@@ -82,11 +82,18 @@ def blocked(case: Case) -> dict[Reason, list[int]]:
     return {reason: found[reason] for reason in (*GUARDRAILS, *LAST) if reason in found}
 
 
+def channels(case: Case, reason: Reason) -> set[str]:
+    """The channels of what a stage ruled out."""
+    return {case.actions[i]["channel"] for i in blocked(case)[reason]}
+
+
 def because(case: Case, reason: Reason) -> str:
     """Why a stage ruled something out, with what was known of this customer."""
     detail = _decreed(case, reason)
     if reason is Reason.FREQUENCY_CAP:
         detail = _cap_detail(case)
+    elif reason is Reason.UNREACHABLE and REP in channels(case, reason):
+        detail = " (for a rep: no contact with an owner in the CRM)"
     elif reason is Reason.BAD_DATA:
         detail = f" ({case.record['facts'].get(HELD)})"
     elif reason is Reason.RAMP and case.agent.get("reach"):

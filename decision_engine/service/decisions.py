@@ -37,6 +37,7 @@ from decision_engine.replay import completed
 from decision_engine.service.access import is_allowed
 from decision_engine.service.app import LogUnavailableError, Receiver, body_of
 from decision_engine.service.hot import TIMES, HotPath, NotReadyError
+from decision_engine.types import ANY_DEVICE
 from decision_engine.workspace import Workspace
 
 MAX_BODY = 32 << 10
@@ -259,7 +260,8 @@ class Decisions:
         key = self._who(ask)
         if key is None:
             return _default(default)
-        row = await self._hot.decide(key, agents, slot, channel=ask.channel)
+        # What is put into a message to the customer is never what a rep is told.
+        row = await self._hot.decide(key, agents, slot, channel=ask.channel or ANY_DEVICE)
         if row is None:
             return _default(default)
         words = _words_of(self._workspace.creatives.get(row["creative"]))

@@ -129,6 +129,27 @@ def test_a_wait_in_words() -> None:
     assert case.move(2) == 'email "Three things" with ten percent in 2 days'
 
 
+def test_handing_over_to_a_rep_in_words() -> None:
+    agent = PLAN["agents"][RECORD["agent"]]
+    call = action("rep.call_back.none.now", "rep", "call_back", "none", None)
+    plan = {**PLAN, "agents": {RECORD["agent"]: {**agent, "actions": [*ACTIONS[:3], call]}}}
+    creatives = {**CREATIVES, "call_back": Creative("call_back", "rep", "3", "Call them back")}
+    chosen = {**RECORD, "action": call["key"], "reasons": [0, 0, 0, 0]}
+    move = 'handing over to a rep "Call them back"'
+
+    def told(record: Any, reader: Reader) -> str:
+        return explain(record, plan, creatives, reader=reader).text
+
+    assert f"Win back chose {move} for customer c_17" in told(chosen, "marketer")
+    assert f"Customer c_17 is for you: {move} (decided" in told(chosen, "rep")
+    assert "decided that somebody of ours should be in touch with you" in told(chosen, "customer")
+    nobody = {**RECORD, "reasons": [0, 0, 0, int(Reason.UNREACHABLE)]}
+    why = "there is no address for the channel (for a rep: no contact with an owner in the CRM)"
+    ruled_out = f"Ruled out: 1 move (handing over to a rep call back), because {why}."
+    assert ruled_out in told(nobody, "marketer")
+    assert "Not now: handing over to a rep, because" in told(nobody, "rep")
+
+
 def test_the_same_as_data() -> None:
     found = explain(RECORD, PLAN, CREATIVES)
     ruled_out = [(a.action, a.ruled_out_by) for a in found.alternatives]

@@ -32,7 +32,7 @@ from decision_engine.guardrails import (
     send_at,
 )
 from decision_engine.send_times import zone_of
-from decision_engine.types import Action, Catalog, Contexts, Epoch, Reason, column_of
+from decision_engine.types import ANY_DEVICE, Action, Catalog, Contexts, Epoch, Reason, column_of
 
 NOON = datetime(2026, 1, 15, 12, 0)
 NONE = Action("no_action")
@@ -161,10 +161,11 @@ def test_the_kill_switch_stops_every_message_and_nothing_else() -> None:
 def test_who_asks_for_one_channel_gets_no_other() -> None:
     asked = {
         channel: reasons(people({}), CATALOG, project(), epoch(), channel)[0]
-        for channel in (None, "email", "push", "fax")
+        for channel in (None, "email", "push", "fax", ANY_DEVICE)
     }
     other = {c: [int(code) == Reason.OTHER_CHANNEL for code in found] for c, found in asked.items()}
     assert not any(other[None])
+    assert other[ANY_DEVICE] == [a is CALL for a in CATALOG.actions]
     assert other["email"] == [a in (PUSH, SMS, CALL) for a in CATALOG.actions]
     # A reason that was there before stays the reason.
     assert other["push"] == [a in (PROMO, TIP, SMS, GOLD, CALL) for a in CATALOG.actions]
