@@ -82,6 +82,8 @@ def _limit_problems(
         yield (*where, "limit"), f"limit '{limit.limit}' is there twice"
     if limit.max == "rep_capacity" and (limit.unit, limit.days) != ("messages", 1):
         yield (*where, "max"), "rep_capacity is a number of messages a day"
+    if limit.max == "rep_capacity" and not (limit.channels or limit.creatives):
+        yield (*where, "max"), "every message would count; name channels: [rep], or the creatives"
     incentives = {i.incentive for i in project.incentives}
     for name, given, there in (
         ("incentives", limit.incentives, incentives),

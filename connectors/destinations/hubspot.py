@@ -105,10 +105,8 @@ class HubSpot:
         batch that is empty or too large.
         """
         replies.check_batch(self.streams[stream], records)
-        make, objects = (
-            _MAKERS.get(stream, _on_contact),
-            "tasks" if stream == "messages" else stream,
-        )
+        make = _MAKERS.get(stream, _on_contact)
+        objects = "tasks" if stream == "messages" else stream
         inputs = [{**make(record), _TRACE: str(i)} for i, record in enumerate(records)]
         return Request("POST", _PATH.format(objects), {"inputs": inputs}, tuple(records))
 

@@ -24,7 +24,7 @@ def _seconds(project: Project, tally: Tally, side: int) -> dict[str, int]:
     for name in sorted(set(project.channels.values())):
         kind = project.destinations[name].kind
         channels = {str(c) for c, sender in project.channels.items() if sender == name}
-        stream = next((s for c in channels for s in senders_of(kind, c)), None)
+        stream = next((s for c in sorted(channels) for s in senders_of(kind, c)), None)
         if stream is not None:
             out[name] = _at_least(stream, _messages(tally.pairs, tally.moves, side, channels))
     return out

@@ -225,6 +225,8 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
         (MAIN, "[orders]", "[order]", "nextmove.yml:4: sources[0]: unknown source 'order'"),
         (MAIN, "  - {incentive: ten_percent,", "  - {incentive: none,",
          "incentives[0]: incentive 'none' is there already"),
+        (MAIN, "project: shop", "project: shop\nlimits: [{limit: calls, max: rep_capacity}]",
+         "nextmove.yml:2: limits[0].max: every message would count; name channels: [rep]"),
         (MAIN, "project: shop", "project: shop\nquiet_hours: {start: 21, end: 8}",
          "nextmove.yml:2: quiet_hours: start must be before end"),
         (MAIN, "project: shop",
