@@ -64,10 +64,9 @@ class Slack:
         (record,) = records
         for name in record.identity:
             replies.identifier(record, name)
-        source = "slack_channel" if "campaign_id" not in record.fields else "campaign_id"
-        channel = str({**record.fields, **record.identity}.get(source) or "")
-        if not _CHANNEL.fullmatch(channel):
-            raise replies.refused(record, f"{source} is not a channel's id")
+        channel = record.identity.get("slack_channel") or record.fields.get("campaign_id")
+        if not _CHANNEL.fullmatch(str(channel)):
+            raise replies.refused(record, "slack_channel or campaign_id is not a channel's id")
         text = str(record.fields.get("text") or "")
         if not 0 < len(text) <= _LONGEST_TEXT:
             raise replies.refused(record, f"text must have 1 to {_LONGEST_TEXT} characters")
