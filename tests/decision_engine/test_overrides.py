@@ -59,7 +59,7 @@ def judged(change: Mapping[str, Any], *decreed: Override, is_known: bool = True)
     return {a.key: REASON_NAMES[int(c)] for a, c in named if c and c != Reason.NOT_ELIGIBLE}
 
 
-POSSIBLE = ("promo", "tip", "push", "sms", "gold")
+POSSIBLE = ("promo", "tip", "push", "sms", "gold", "call")
 
 
 @pytest.mark.parametrize(
