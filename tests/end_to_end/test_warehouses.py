@@ -77,7 +77,8 @@ def lived(folder: Path, kind: str) -> Iterator[Lived]:
     with ExitStack() as stack:
         make_project(folder, SEED)
         config = folder / "nextmove.yml"
-        config.write_text(config.read_text().replace(DUCKDB, f"  kind: {kind}\n"))
+        text = config.read_text().replace(DUCKDB, f"  kind: {kind}\n")
+        config.write_text(text + "\nlimits: [{limit: texts, max: 10, channels: [sms]}]\n")
         if kind == "snowflake":
             teach_dbt(folder / "dbt")
         service = running_server("decision_engine.market.service", [str(folder)])
