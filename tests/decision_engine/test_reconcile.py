@@ -21,7 +21,8 @@ from decision_engine.workspace import Workspace
 from tests.connectors.sends import NOW, intent
 
 TEXT = pa.string()
-CUSTOMERS = pa.schema({"customer_id": TEXT, "external_id": TEXT, "time_zone": TEXT})
+IDS = ("customer_id", "external_id", "contact_id", "account_id", "rep_id")
+CUSTOMERS = pa.schema(dict.fromkeys((*IDS, "time_zone"), TEXT))
 MERGES = pa.schema({"old_customer_id": TEXT, "customer_id": TEXT})
 
 

@@ -46,11 +46,12 @@ DESTINATIONS = """destinations:
 alerts: {destination: ops, slack_channel: C0123ABCD}
 """
 USERS, MEMBERS = "outbox_braze__users", "outbox_iterable__list_members"
+CUSTOMER = ("customer_id", "external_id", "time_zone", "contact_id", "account_id", "rep_id")
 SCHEMAS = {
     USERS: {"key": pa.string(), "external_id": pa.string(), "tier": pa.string()},
     MEMBERS: {"key": pa.string(), "external_id": pa.string(), "list_id": pa.int64()},
     "outbox_iterable__users": {"key": pa.string(), "external_id": pa.string()},
-    "dim_customers": dict.fromkeys(("customer_id", "external_id", "time_zone"), pa.string()),
+    "dim_customers": dict.fromkeys(CUSTOMER, pa.string()),
     "int_identity__merges": dict.fromkeys(("old_customer_id", "customer_id"), pa.string()),
 }
 

@@ -158,7 +158,7 @@ NOTES = {
 }
 
 READERS = {
-    "dim_customers": "deliver (external id and zone of an intent), dbt",
+    "dim_customers": "deliver (external id, zone and CRM ids of an intent), dbt",
     "dim_customer_features": "decide; deliver, at the send boundary; check",
     "fct_decisions": "dbt, analysts",
     "fct_deliveries": "dbt, analysts",

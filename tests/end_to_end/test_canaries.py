@@ -71,7 +71,8 @@ def test_nobody_and_no_key_is_in_what_a_delivery_says_and_keeps(
     workspace = make_project(tmp_path / "p", url, ALERTS.replace("URL", url))
     people = {f"canary{i}": (f"Canarytier {i}", f"Canary Ville {i}") for i in range(3)}
     with workspace.warehouse() as warehouse:
-        columns = dict.fromkeys(("customer_id", "external_id", "time_zone"), pa.string())
+        ids = ("customer_id", "external_id", "contact_id", "account_id", "rep_id")
+        columns = dict.fromkeys((*ids, "time_zone"), pa.string())
         warehouse.ensure(workspace.model("dim_customers"), pa.schema(columns))
         for stream in ("users", "events"):
             name = "braze" if stream == "users" else "iterable"
