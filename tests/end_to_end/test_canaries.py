@@ -74,6 +74,8 @@ def test_nobody_and_no_key_is_in_what_a_delivery_says_and_keeps(
         ids = ("customer_id", "external_id", "contact_id", "account_id", "rep_id")
         columns = dict.fromkeys((*ids, "time_zone"), pa.string())
         warehouse.ensure(workspace.model("dim_customers"), pa.schema(columns))
+        merges = dict.fromkeys(("old_customer_id", "customer_id"), pa.string())
+        warehouse.ensure(workspace.model("int_identity__merges"), pa.schema(merges))
         for stream in ("users", "events"):
             name = "braze" if stream == "users" else "iterable"
             model = workspace.model(f"outbox_{name}__{stream}")
