@@ -174,7 +174,7 @@ def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
     labels = [f"{a} · {m}" if a else "" for a, m in zip(moves.agents, moves.actions, strict=True)]
     decided = tally.by(moves.agents.tolist(), ones)
     sent = tally.by(moves.agents.tolist(), ones * moves.is_send)
-    found = edits(base.workspace, run.workspace) + decreed(base.overrides, now)
+    found = edits(base.workspace, run.workspace) + decreed(base.overrides, now, run.as_of)
     touched = _touched(run, tally) if found else set()
     before, after = (sides[0] for sides in run.daily)
     estimates = expected(run.workspace, run.warehouse, before, after, touched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from decision_engine.workspace import Workspace
 HIDDEN = "project.salt"
 """Its value is nobody's business."""
 
-_NAMES = ("name", "creative", "incentive", "column", "event")
+_NAMES = ("name", "creative", "incentive", "column", "event", "limit")
 """What tells the entries of a list apart."""
 
 
@@ -36,9 +37,14 @@ def edits(before: Workspace, after: Workspace) -> tuple[Edit, ...]:
     return tuple(_hidden(edit) for edit in _whole(different, before, after))
 
 
-def decreed(before: Overrides, after: Overrides) -> tuple[Edit, ...]:
-    """The overrides that came or went, with the reason that was given; not of single decisions."""
-    old, new = ({o.override_id: o for o in side.frozen} for side in (before, after))
+def decreed(before: Overrides, after: Overrides, as_of: datetime) -> tuple[Edit, ...]:
+    """The overrides that came or went, with the reason that was given.
+
+    Not those of single decisions, nor those that have ended by themselves.
+    """
+    old, new = (
+        {o.override_id: o for o in side.frozen if o.holds_at(as_of)} for side in (before, after)
+    )
     return tuple(
         Edit(
             f"override.{o.kind}.{o.agent or 'all agents'}",

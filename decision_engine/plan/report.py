@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -37,8 +37,8 @@ def render(plan: Plan) -> RenderableType:
         parts += [
             *_changes("Decisions, and messages among them", _per_agent(plan)),
             *_changes("Messages by channel", plan.sends),
-            *_changes("Given away at most, dollars", plan.incentive_cents, _dollars),
-            *_changes("Minutes that sending takes at the vendors' limits", _slow(plan), _minutes),
+            *_changes("Given away at most, dollars", plan.incentive_cents, 100),
+            *_changes("Minutes that sending takes at the vendors' limits", _slow(plan), 60),
             *_changes("Actions that change most", _most(plan.actions)),
             *_changes("Decisions in which a guardrail ruled a message out", plan.guardrails),
             *_segments(plan),
@@ -96,7 +96,7 @@ def estimates(plan: Plan) -> list[str]:
 def _edits(plan: Plan) -> Table:
     table = new_table("Edited")
     for name in ("where", "before", "after"):
-        table.add_column(name, overflow="ellipsis", max_width=48 if name == "where" else 22)
+        table.add_column(name, overflow="fold", max_width=48 if name == "where" else 22)
     for edit in plan.edits[:SHOWN]:
         table.add_row(*(Text(text) for text in edit))
     if len(plan.edits) > SHOWN:
@@ -121,27 +121,20 @@ def _slow(plan: Plan) -> dict[str, Change]:
     return {name: seconds for name, seconds in plan.seconds.items() if max(seconds) >= 60}
 
 
-def _minutes(seconds: int) -> str:
-    return f"{seconds / 60:,.0f}"
-
-
-def _dollars(cents: int) -> str:
-    return f"{cents / 100:,.0f}"
-
-
-def _changes(
-    title: str, changes: Mapping[str, Change], show: Callable[[int], str] = "{:,}".format
-) -> list[Table]:
-    """One row each: before, after, difference; no table for nothing."""
+def _changes(title: str, changes: Mapping[str, Change], unit: int = 1) -> list[Table]:
+    """One row each: before, after, difference, in whole units; no table for nothing."""
     if not any(before or after for before, after in changes.values()):
         return []
     table = new_table(title)
-    table.add_column("", no_wrap=True, max_width=46)
+    table.add_column("", overflow="fold")
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right", no_wrap=True, min_width=7)
-    for name, (before, after) in list(changes.items())[:SHOWN]:
-        sign = "+" if after > before else "-" if after < before else ""
-        table.add_row(Text(name), show(before), show(after), sign + show(abs(after - before)))
+    for name, change in list(changes.items())[:SHOWN]:
+        before, after = (
+            round(n / unit) for n in change
+        )  # their difference is that of what is seen
+        moved = f"{after - before:+,}" if after != before else "0"
+        table.add_row(Text(name), f"{before:,}", f"{after:,}", moved)
     if len(changes) > SHOWN:
         table.add_row(f"and {len(changes) - SHOWN} more", "", "", "")
     return [table]

@@ -163,7 +163,7 @@ def _enter(out: Made, at: Ints, places: Ints, found: Decisions) -> None:
     out.send_at[at] = found.send_at
     out.group[at] = found.group
     out.ruled[at] = np.stack([(found.reasons == code).any(axis=1) for code in CODES], axis=1)
-    out.reachable[at] = (found.reasons == Reason.ELIGIBLE).sum(axis=1) > 1
+    out.reachable[at] = (found.reasons[:, 1:] == Reason.ELIGIBLE).any(axis=1)
 
 
 def blockers(before: Made, after: Made, moves: Moves, wanted: Bools) -> Ints:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -26,7 +27,7 @@ from decision_engine.plan.compare import plan
 from decision_engine.plan.pace import seconds_needed
 from decision_engine.plan.report import NO_CHANGE, render
 from decision_engine.plan.sides import moves_of, side_of
-from decision_engine.plan.tally import Tally
+from decision_engine.plan.tally import Change, Tally
 from decision_engine.types import Reason
 from decision_engine.workspace import Workspace
 from tests.end_to_end.bench_decide import AS_OF, PROFILES
@@ -220,8 +221,9 @@ def test_it_says_what_two_rounds_of_decide_make_different(shop: Path, what: str)
         assert {name: n[i] for name, n in found.guardrails.items() if n[i]} == dict(ruled)
     both = [(before[c], after[c]) for c in before.keys() & after.keys()]
     assert found.moved == sum(a["group"] != b["group"] for a, b in both)
-    assert found.gained == sum(a["n_eligible"] == 1 < b["n_eligible"] for a, b in both)
-    assert sum(found.lost.values()) == sum(a["n_eligible"] > 1 == b["n_eligible"] for a, b in both)
+    reached = [tuple(Reason.ELIGIBLE in d["reasons"][1:] for d in pair) for pair in both]
+    assert found.gained == reached.count((False, True))
+    assert sum(found.lost.values()) == reached.count((True, False))
     for values in found.segments.values():
         assert sum(s.decisions for s in values.values()) == len(everybody)
         assert sum(s.different for s in values.values()) == found.different
@@ -451,6 +453,29 @@ def test_who_cannot_be_reached_any_more_and_why(shop: Path) -> None:
     assert found.gained == 0
     assert found.lost == {"frequency_cap": sum(found.lost.values())}
     assert found.lost["frequency_cap"] > 50
+
+
+def test_who_is_pinned_to_a_message_is_still_reached(shop: Path) -> None:
+    edited(shop, "a pin")
+    found = plan(Workspace.open(shop))
+    assert found.guardrails["pinned"].after > 20
+    assert found.lost == {}
+
+
+def test_an_override_that_has_ended_is_no_edit(shop: Path) -> None:
+    overriding(shop, kind="pause", agent="later", until="2020-01-01T00:00:00")
+    assert not plan(Workspace.open(shop)).has_changes
+
+
+def test_names_are_shown_whole_and_differences_are_of_what_is_shown(shop: Path) -> None:
+    found = plan(edited(shop, "an audience"))
+    given = {"email": Change(24_849, 24_150), "sms": Change(0, 49)}
+    console = Console(width=80, file=StringIO(), record=True)
+    console.print(render(replace(found, incentive_cents=given)))
+    text = console.export_text()
+    assert "…" not in text
+    assert ["email", "248", "242", "-6"] in [line.split() for line in text.splitlines()]
+    assert ["sms", "0", "0", "0"] in [line.split() for line in text.splitlines()]
 
 
 def test_the_minutes_that_a_vendors_limits_ask_for(shop: Path) -> None:
