@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from decision_engine.command import (
     AS_OF,
@@ -57,16 +58,32 @@ def give(folder: Path, as_json: bool, kind: Kind, by: str, why: str, **target: A
         _logged(overriding.give(open_workspace(folder), kind, by, why, **target), as_json)
 
 
-def _logged(made: Override, as_json: bool) -> None:
+def _logged(made: Override, as_json: bool, too_late: str = "") -> None:
+    """`too_late` is why it changes nothing any more."""
+    if has_ended(made.until):
+        too_late = f"it ended on {shown_time(made.until)} already; an earlier --as-of heeds it"
+    state = f"is logged, but {too_late}" if too_late else "is in force"
     result = {"override_id": made.override_id, "kind": made.kind}
     emit(
-        result,
+        result | ({"too_late": too_late} if too_late else {}),
         as_json,
         lambda r: (
-            f"{r['kind']} {r['override_id']} is in force. To end it:"
+            f"{r['kind']} {r['override_id']} {state}. To end it:"
             f" nextmove override release {r['override_id']} --why ..."
         ),
     )
+
+
+def has_ended(until: str | None) -> bool:
+    """Whether an override has ended by itself by now."""
+    return until is not None and datetime.fromisoformat(until) <= datetime.now(UTC).replace(
+        tzinfo=None
+    )
+
+
+def shown_time(at: str | None) -> str:
+    """`2026-03-08 13:00`."""
+    return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M}" if at else ""
 
 
 @override.command()
@@ -165,12 +182,16 @@ def stop(decision_id: str, folder: Path, by: str, why: str, as_json: bool) -> No
     \b
     Example:  nextmove override stop 3f2a9c --why "we spoke on the phone"
     """
+    from decision_engine import overriding
+    from decision_engine.explain.words import moment
     from decision_engine.overriding import decision_of
 
     with reported_errors():
-        decision = decision_of(open_workspace(folder), decision_id)
-    target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
-    give(folder, as_json, "stop", by, why, **target)
+        workspace = open_workspace(folder)
+        decision, left = decision_of(workspace, decision_id)
+        target = {"agent": decision["agent"], "decision_id": decision["decision_id"]}
+        made = overriding.give(workspace, "stop", by, why, **target)
+        _logged(made, as_json, f"the message left on {moment(left)}" if left else "")
 
 
 @override.command()
@@ -216,11 +237,14 @@ def held(folder: Path, as_of: datetime, as_json: bool) -> None:
 
 
 def _held(rows: list[dict[str, Any]]) -> Any:
+    if not rows:
+        return "No decision waits for approval."
     table = new_table("held for approval")
-    for name in ("decision", "agent", "customer", "action", "subject", "expires"):
-        table.add_column(name, no_wrap=name == "decision")
+    for name in ("decision", "expires", "agent", "customer", "action", "subject"):
+        table.add_column(name, no_wrap=name in ("decision", "expires"), overflow="fold")
     for row in rows:
-        table.add_row(row["decision_id"][:12], *(str(v) for v in list(row.values())[1:]))
+        decision, *told, expires = row.values()
+        table.add_row(decision[:12], shown_time(expires), *(Text(str(v)) for v in told))
     return table
 
 
@@ -280,6 +304,8 @@ def score(folder: Path, as_json: bool) -> None:
 
 
 def _scores(rows: list[dict[str, Any]]) -> Any:
+    if not rows:
+        return "No override has changed a decision that `nextmove learn` has gone through."
     table = new_table("how overrides turned out")
     for name in ("id", "what", "agent", "labels", "settled", "earned", "expected"):
         table.add_column(name, no_wrap=name == "id")
@@ -293,18 +319,21 @@ def _scores(rows: list[dict[str, Any]]) -> Any:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
+    if not rows:
+        return "No override is in force."
     table = new_table("overrides")
     for name in ("id", "at", "by", "what", "until", "why"):
-        table.add_column(name, no_wrap=name == "id")
+        table.add_column(name, no_wrap=name in ("id", "at"), overflow="fold")
     for row in rows:
         names = ("kind", "agent", "action", "rule", "decision_id", "releases")
-        what = " ".join(str(row[n]) for n in names if row.get(n))
+        shown = row | {"decision_id": row.get("decision_id", "")[:12]}
+        what = " ".join(str(shown[n]) for n in names if shown.get(n))
         table.add_row(
             row["override_id"],
             row["at"][:10],
-            row["by"],
-            what,
-            row.get("until", "")[:16],
-            row["why"],
+            Text(row["by"]),
+            Text(what),
+            f"{shown_time(row.get('until'))}{' (ended)' if has_ended(row.get('until')) else ''}",
+            Text(row["why"]),
         )
     return table

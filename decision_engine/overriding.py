@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from connectors.base import Warehouse
+from connectors.base import Status, Warehouse
 from connectors.errors import ConfigurationError
 from decision_engine.audit import one_decision, warehouse_of_decisions
 from decision_engine.config import needs_approval
@@ -81,10 +81,19 @@ def _check(workspace: Workspace, target: Mapping[str, Any]) -> None:
             raise ConfigurationError(unknown("override", releases, known))
 
 
-def decision_of(workspace: Workspace, prefix: str) -> dict[str, Any]:
-    """The decision that an id, or the beginning of one, names; StepError when it is not one."""
+def decision_of(workspace: Workspace, prefix: str) -> tuple[dict[str, Any], datetime | None]:
+    """The decision that an id, or the beginning of one, names, and when its message has left.
+
+    StepError when it is not one. What left after the last delivery's receipts is not known here.
+    """
     with warehouse_of_decisions(workspace) as warehouse:
-        return one_decision(workspace, warehouse, prefix)
+        decision = one_decision(workspace, warehouse, prefix)
+        ((left,),) = warehouse.rows(
+            f"select min(r.at) from {workspace.engine('receipts')} r"
+            f" where r.decision_id = ? and r.status in ('{Status.ACCEPTED}', '{Status.UNKNOWN}')",
+            [decision["decision_id"]],
+        )
+        return decision, left
 
 
 def listed(workspace: Workspace, *, everything: bool = False) -> list[dict[str, Any]]:

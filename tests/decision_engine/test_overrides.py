@@ -227,6 +227,30 @@ def test_the_command_line(folder: Path) -> None:
     ]  # fmt: skip
 
 
+def printed(folder: Path, *words: str) -> str:
+    result = CliRunner().invoke(main, ["override", *words, "--project", str(folder)])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+def test_what_people_write_is_printed_as_it_is(folder: Path) -> None:
+    run(folder, "exclude", "tier = '[/x] [red]'", "--why", "[/why]", "--by", "[b]")
+    shown = printed(folder, "list")
+    assert all(text in shown for text in ("'[/x]", "[red]'", "[/why]", "[b]"))
+
+
+def test_an_override_that_has_ended_is_not_said_to_be_in_force(folder: Path) -> None:
+    said = printed(folder, "pause", AGENT, "--why", "x", "--until", "2020-01-01")
+    assert "is logged, but it ended on 2020-01-01 00:00 already" in said
+    assert "(ended)" in printed(folder, "list")
+
+
+def test_no_table_for_nothing(folder: Path) -> None:
+    assert printed(folder, "list") == "No override is in force."
+    assert printed(folder, "held") == "No decision waits for approval."
+    assert printed(folder, "score").startswith("No override has changed a decision")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -380,6 +404,7 @@ def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> Non
             " order by decision_id limit 1"
         )
     stopped = run(folder, "stop", message, "--why", "we spoke")
+    assert "too_late" not in stopped
     with workspace.warehouse() as warehouse:
         assert label(workspace, warehouse, AS_OF) == 1
         assert warehouse.rows(
