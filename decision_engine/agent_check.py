@@ -112,7 +112,7 @@ def _combination_problems(action: AgentAction, where: Where, project: Project) -
     if not action.wait_days:
         yield (*where, "wait_days"), "is empty; write [0], or leave it out"
     quiet = project.quiet_hours
-    for i, hour in enumerate(action.send_hours):
+    for i, hour in enumerate(action.send_hours if quiet.start < quiet.end else ()):
         if not quiet.start <= hour < quiet.end:
             window = f"{quiet.start}:00 to {quiet.end}:00"
             yield (*where, "send_hours", i), f"{hour} is never sendable; messages leave {window}"

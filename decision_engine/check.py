@@ -8,6 +8,8 @@ from typing import Any
 
 from connectors.errors import ConfigurationError, ConnectorError
 from decision_engine.build import missing_sources
+from decision_engine.config import needs_approval
+from decision_engine.dbt_profile import output_of
 from decision_engine.epochs import FEATURES
 from decision_engine.load import load_project
 from decision_engine.service.definitions import profile_types
@@ -18,7 +20,8 @@ def check(folder: Path) -> dict[str, Any]:
     """Read everything, change nothing; what was found.
 
     ConfigurationError with one line per problem: in the files, against the columns that profiles
-    have (or shall have, before they are built), and against the raw tables.
+    have (or shall have, before they are built), and against the raw tables; or when dbt's profile
+    has no output for the warehouse.
     """
     workspace = Workspace.open(folder)
     try:
@@ -31,6 +34,8 @@ def check(folder: Path) -> dict[str, Any]:
     load_project(folder, columns or profile_types())
     if problems:
         raise ConfigurationError("\n".join(problems))
+    output_of(workspace.root / "dbt", workspace.warehouse_kind)
+    held = [a.agent for a in workspace.agents.values() if needs_approval(a) and a.owner is None]
     return {
         "agents": len(workspace.agents),
         "actions": sum(len(workspace.catalog(name)) for name in workspace.agents),
@@ -39,6 +44,7 @@ def check(folder: Path) -> dict[str, Any]:
         "profile columns": len(columns) if columns else "not built yet",
         "keys not set": ", ".join(unset_keys(workspace)) or "none",
         "kill switch": "ON, nothing is sent" if workspace.is_stopped else "off",
+        **({"no `owner`, so nobody can approve": ", ".join(held)} if held else {}),
     }
 
 

@@ -175,8 +175,12 @@ def group_problems(groups: Sequence[Group], where: Where) -> Iterator[Problem]:
 
 
 def fixed_problems(project: Project, agents: Iterable[Agent], known: Known) -> Iterator[Problem]:
-    """Fixed policies of the project's groups must name an action that some agent has."""
-    keys = {key for agent in agents for key in keys_of(agent, known)}
+    """Fixed policies of the project's groups must name an action that some agent has.
+
+    Nothing is said while the actions of an agent cannot be spelled out: it may be one of those.
+    """
+    of_agents = [keys_of(agent, known) for agent in agents]
+    keys = {key for of_agent in of_agents for key in of_agent} if all(of_agents) else set()
     for i, group in enumerate(project.groups):
         yield from fixed_policy_problems(group.policy, keys, ("groups", i, "policy"))
 

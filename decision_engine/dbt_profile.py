@@ -66,6 +66,10 @@ def _read(path: Path) -> yaml.Node:
         root = loader.get_single_node()
         if root is not None:
             loader.construct_document(root)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{NAME}: is missing; `nextmove init` in another folder shows how it was"
+        ) from None
     except (OSError, UnicodeDecodeError):
         raise ConfigurationError(f"{NAME}: cannot be read as UTF-8 text", _HINT) from None
     except yaml.reader.ReaderError as wrong:

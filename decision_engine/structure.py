@@ -39,6 +39,8 @@ def _message(text: str, value: Any, shape: Any) -> str:
     options = get_args(_plain(shape)) if get_origin(_plain(shape)) is Literal else ()
     if options:
         return unknown("value", str(value), map(str, options))
+    if text.startswith("Invalid enum value"):
+        return unknown("value", str(value), _texts(shape))
     if text.startswith("Expected 'str', got") and isinstance(value, bool | int | float):
         return f"{text}; put it in quotes"
     notes = [m.description for m in _meta(shape) if m.description]
@@ -106,6 +108,13 @@ def _plain(shape: Any) -> Any:
         options = [o for o in get_args(shape) if o is not NoneType]
         return _plain(options[0]) if len(options) == 1 else shape
     return shape
+
+
+def _texts(shape: Any) -> list[str]:
+    """The texts that a type takes beside numbers."""
+    if get_origin(shape) is Literal:
+        return [o for o in get_args(shape) if isinstance(o, str)]
+    return [text for inner in get_args(shape) for text in _texts(inner)]
 
 
 def _meta(shape: Any) -> list[msgspec.Meta]:

@@ -240,6 +240,8 @@ HELLO, ALL, MAIN = "agents/hello.yml", "creatives/all.yml", "nextmove.yml"
         (MAIN, "project: shop", "project: shop\ncaps: [{max: 1, days: 3}]",
          "nextmove.yml:2: caps[0].days: unknown value '3'; known: 1, 30, 7"),
         (MAIN, 'salt: "0123456789abcdef"', "salt: short", "nextmove.yml:2: salt: 'short': Exp"),
+        (MAIN, "project: shop", "project: shop\nlimits: [{limit: calls, max: rep_capcity}]",
+         "limits[0].max: unknown value 'rep_capcity'; known: rep_capacity; did you mean"),
     ],
 )  # fmt: skip
 def test_each_problem_names_file_line_field_and_fix(
@@ -247,6 +249,22 @@ def test_each_problem_names_file_line_field_and_fix(
 ) -> None:
     found = problems_of(folder((file, old, new)))
     assert any(problem in line for line in found), "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ((HELLO, "ten_percent]", "ten_off]"), "actions[0].incentives[1]"),
+        ((MAIN, "project: shop", "project: shop\nquiet_hours: {start: 21, end: 8}"), "quiet_hours"),
+    ],
+)
+def test_one_mistake_is_one_problem(
+    folder: Callable[..., Path], edit: tuple[str, str, str], told: str
+) -> None:
+    """Neither an action that the mistake has taken away, nor hours outside impossible ones."""
+    fixed = (MAIN, "[no_action]", "[email.note.none.h09]")
+    (found,) = problems_of(folder(edit, fixed))
+    assert told in found
 
 
 def test_all_problems_of_all_files_are_told_at_once(folder: Callable[..., Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -233,6 +234,18 @@ def test_what_no_other_try_cures(
     assert result.exit_code == 2
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_check_looks_for_the_profile_and_for_who_can_approve(project: Path) -> None:
+    assert "approve" not in nextmove("check", "--project", str(project)).stdout
+    agent = project / "agents/win_back.yml"
+    agent.write_text(agent.read_text() + "\napproval: each\n")
+    told = nextmove("check", "--project", str(project), "--json").stdout
+    assert json.loads(told)["no `owner`, so nobody can approve"] == "win_back"
+    (project / PROFILE).unlink()
+    result = nextmove("check", "--project", str(project))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("dbt/profiles.yml: is missing")
 
 
 def put_into_profile(folder: Path, before: str, after: str) -> None:
