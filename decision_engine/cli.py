@@ -16,6 +16,7 @@ from decision_engine.command import (
     JSON,
     PROJECT,
     emit,
+    errors,
     open_workspace,
     reported_errors,
 )
@@ -176,6 +177,8 @@ def erase(who: str, folder: Path, dry_run: bool, yes: bool, as_json: bool) -> No
     with reported_errors():
         workspace = open_workspace(folder)
         if not dry_run and not yes:
+            found = totals_of(take_out(workspace, who, dry_run=True))
+            errors.print(totals_table("what will be erased", found))
             click.confirm("Erase this person? It cannot be undone.", abort=True, err=True)
         result = take_out(workspace, who, dry_run=dry_run)
     title = "what would be erased; nothing was changed" if dry_run else "erased"

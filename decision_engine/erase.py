@@ -33,7 +33,7 @@ from decision_engine.errors import StepError
 from decision_engine.learn import Rewards, buckets, fold, subtract
 from decision_engine.state import PolicyState, Sums
 from decision_engine.tables import ERASURES
-from decision_engine.traces import Person, Version, learned_versions, leaving, traces
+from decision_engine.traces import Person, Trace, Version, learned_versions, leaving, traces
 from decision_engine.training import make_current
 from decision_engine.workspace import Workspace
 
@@ -66,8 +66,9 @@ def erase(workspace: Workspace, who: str, *, dry_run: bool = False) -> dict[str,
         found = traces(workspace, warehouse, person)
         learned = {proof.before.agent for proof in proofs}
         versions = learned_versions(workspace, warehouse, person, learned)
-        deleted = {trace.title: trace.count(warehouse) for trace in found}
-        if journal is not None:
+        if journal is None:
+            deleted = _would_delete(warehouse, found)
+        else:
             _end_what_waits(journal, person)
             project_receipts(workspace, warehouse, journal)
             with warehouse.transaction():
@@ -94,6 +95,21 @@ def totals_of(result: Mapping[str, Any]) -> dict[str, Any]:
         **{f"rows of {t} that the next delivery takes": n for t, n in result["leaving"].items()},
         "difference from everybody else's sums": f"{result['difference']:.1e}",
     }
+
+
+class _UndoError(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
+def _would_delete(warehouse: Warehouse, found: Sequence[Trace]) -> dict[str, int]:
+    """How many rows each would delete: one that is found by browser and by user counts once."""
+    deleted: dict[str, int] = {}
+    try:
+        with warehouse.transaction():
+            deleted = {trace.title: trace.delete(warehouse) for trace in found}
+            raise _UndoError
+    except _UndoError:
+        return deleted
 
 
 # ---- who ----

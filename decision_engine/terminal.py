@@ -26,7 +26,6 @@ def totals_table(title: str, totals: dict[str, Any]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in totals.items():
-        table.add_row(
-            name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)
-        )
+        told = " ".join(name.replace("_", " ").split())
+        table.add_row(told, f"{value:,}" if isinstance(value, int) else str(value))
     return table

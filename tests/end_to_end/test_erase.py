@@ -165,10 +165,24 @@ def test_every_table_is_rid_of_them_and_the_proof_does_not_name_them(project: Pa
         f" join (select distinct customer_id from {workspace.engine('decisions')}) d"
         " using (customer_id) where identifier_kind = 'user_id' order by 1 limit 1",
     )
+    # An event that is found by user and by browser is one row, in the dry run too.
+    browser = "b-of-theirs"
+    rows(
+        workspace,
+        "insert into nextmove.int_identity__map by name select * replace"
+        f" ('anonymous_id' as identifier_kind, '{browser}' as identifier_value)"
+        " from nextmove.int_identity__map"
+        f" where identifier_kind = 'user_id' and identifier_value = '{user}'",
+    )
     with FramedLog(workspace.inbound_log) as log:
         log.append(
             [
-                frame([Event("m1", "page", AT, AT, user_id=user), Event("m2", "page", AT, AT)]),
+                frame(
+                    [
+                        Event("m1", "page", AT, AT, user_id=user, anonymous_id=browser),
+                        Event("m2", "page", AT, AT),
+                    ]
+                ),
                 frame([webhook("w1", user), webhook("w2", "somebody else")]),
             ]
         )
@@ -262,9 +276,19 @@ def test_nobody(project: Path, who: str) -> None:
 
 
 def test_it_asks_first(project: Path) -> None:
-    told = CliRunner().invoke(main, ["erase", "c_x", "--project", str(project)], input="n\n")
+    customer, _ = somebody(lived(project))
+    told = CliRunner().invoke(main, ["erase", customer, "--project", str(project)], input="n\n")
     assert told.exit_code == 1
+    assert "what will be erased" in told.output
     assert "cannot be undone" in told.output
+    assert somebody(Workspace.open(project))[0] == customer
+
+
+def test_it_does_not_ask_about_nobody(project: Path) -> None:
+    told = CliRunner().invoke(main, ["erase", "c_x", "--project", str(project)], input="y\n")
+    assert told.exit_code == 1
+    assert "nobody is known by that" in told.output
+    assert "cannot be undone" not in told.output
 
 
 def test_what_they_earned_is_no_scale_and_no_reading_of_the_state_is_left(project: Path) -> None:
