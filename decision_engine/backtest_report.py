@@ -96,6 +96,8 @@ def number(value: float) -> str:
 def shown_interval(interval: Interval) -> str:
     """`0.183 ± 0.005`: one digit of the half width, two when it begins with 1 to 3."""
     half = (interval.high - interval.low) / 2
+    if interval.value == half == 0:
+        return "0"
     if not math.isfinite(half) or half < 1e-9 * abs(interval.value):
         return number(interval.value)
     decimals = min(max(math.ceil(math.log10(35 / max(half, 1e-9))) - 1, 0), 5)

@@ -128,8 +128,8 @@ def _plainly(case: Case) -> str:
         return " ".join(why(case))
     speaks_for = [fact(case, c) for c, v in case.notable() if v > 0][:FEW_PARTS]
     against = [fact(case, c) for c, v in case.notable() if v < 0][:FEW_PARTS]
-    parts = [f"{listed(speaks_for)} speaks for it"] if speaks_for else []
-    parts += [f"{listed(against)} against it"] if against else []
+    parts = [f"for it: {listed(speaks_for)}"] if speaks_for else []
+    parts += [f"against it: {listed(against)}"] if against else []
     if sum(case.parts.values()) < 0:
         parts.append("something else promised more, and this is tried now and then to learn")
     return f"{'; '.join(parts) or 'nothing about the customer made a difference'}."

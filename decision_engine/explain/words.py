@@ -33,7 +33,7 @@ def value_of(value: object) -> str:
         return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(float(value)) if isinstance(value, int | float) else words(str(value))
+    return number(float(value)) if isinstance(value, int | float) else words(str(value)) or "none"
 
 
 def reward(value: float, spread: float, sign: str = "") -> str:

@@ -15,7 +15,7 @@ from decision_engine.explain.explanation import Counterfactual, Explanation, Rep
 from decision_engine.explain.readers import READERS, Reader, text_for
 from decision_engine.explain.reasons import REASON_TEXT, TO_CUSTOMER
 from decision_engine.explain.told import Told
-from decision_engine.explain.words import number, percent, reward, without_fields
+from decision_engine.explain.words import number, percent, reward, value_of, without_fields
 from decision_engine.replay import chances, record_of
 from decision_engine.types import Reason
 
@@ -331,3 +331,9 @@ def test_rewards_have_the_decimals_that_their_spread_allows() -> None:
 )
 def test_what_the_sender_fills_in_is_named(subject: str, shown: str) -> None:
     assert without_fields(subject) == shown
+
+
+def test_a_text_that_is_empty_is_told_as_none() -> None:
+    assert [value_of(v) for v in ("", None, "lead", True, 0.0)] == [
+        "none", "unknown", "lead", "yes", "0",
+    ]  # fmt: skip
