@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from decision_engine.basis import usual
 from decision_engine.choose import choose
 from decision_engine.keys import decision_keys, draw_streams
 from decision_engine.learn import (
@@ -181,7 +182,8 @@ def check_weights(case: Case) -> None:
     mean, _ = case.posterior()
     weights, theta = POLICIES[case.policy].weights(case.state, case.actions), case.state.theta
     z = np.column_stack([np.ones(len(case.x)), (case.x - theta.feature_mean) / theta.feature_scale])
-    _require(np.allclose(z @ weights.T, mean, rtol=0, atol=1e-9), "parts must add up to the mean")
+    parts = z @ weights.T * usual(case.x, theta.usual)[:, None]
+    _require(np.allclose(parts, mean, rtol=0, atol=1e-9), "parts must add up to the mean")
 
 
 def check_shares_are_exact(case: Case) -> None:

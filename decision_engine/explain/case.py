@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from decision_engine.basis import usual
 from decision_engine.config import Creative
 from decision_engine.explain.words import by, number, reward, without_fields, words
 from decision_engine.features import source_of
@@ -95,14 +96,16 @@ class Case:
 
         Compared with a customer who is usual in that column; `USUAL` is what such a customer is
         expected to bring. Exact: with A the weights of the two, z the standardised features led
-        by a 1, the parts are those of (A_chosen - A_next)'z. Empty when nothing was learned.
+        by a 1 and g what is usual for this customer (1, or `basis.usual`), the parts are those of
+        g (A_chosen - A_next)'z. Empty when nothing was learned.
         """
         if self.next_best is None or self.state is None:
             return {}
         weights = POLICIES[self.record["policy"]].weights(self.state, self.keys)
         theta = self.state.theta
-        z = (np.array(self.record["x"], dtype=float) - theta.feature_mean) / theta.feature_scale
-        terms = (weights[self.chosen] - weights[self.next_best]) * np.concatenate([[1.0], z])
+        x = np.array(self.record["x"], dtype=float)
+        z = np.concatenate([[1.0], (x - theta.feature_mean) / theta.feature_scale])
+        terms = (weights[self.chosen] - weights[self.next_best]) * z * usual(x[None], theta.usual)
         found: dict[str, float] = {USUAL: float(terms[0])}
         for name, term in zip(self.agent["features"], terms[1:].tolist(), strict=True):
             column = source_of(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from click.testing import CliRunner
 
 from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch, plan_of
+from decision_engine.basis import usual
 from decision_engine.batch import decide_all
 from decision_engine.cli import main
 from decision_engine.counterfactual import counterfactuals
 from decision_engine.explain.case import Case
 from decision_engine.explain.explanation import Counterfactual
+from decision_engine.policies import POLICIES
 from decision_engine.record import rows_of
 from decision_engine.replay import completed
 from decision_engine.types import TREATMENT, Column, Contexts, Reason
@@ -62,6 +65,24 @@ def test_contributions_sum_to_the_difference(cases: Any) -> None:
             assert {c for c, _ in case.notable()} <= set(case.values)
             told += len(case.notable()) > 1
     assert told > EACH
+
+
+def test_contributions_sum_to_the_difference_where_effects_are_in_proportion(cases: Any) -> None:
+    """To what is usual for a customer, which is not the same for all."""
+    times = set()
+    for case, agent, _ in cases:
+        if case.next_best is None:
+            continue
+        x = np.array([case.record["x"]], dtype=float)
+        weights = np.concatenate([[1.0], np.full(x.shape[1], 0.05)])
+        state = replace(agent.state, theta=replace(agent.state.theta, usual=weights))
+        mean = POLICIES[case.record["policy"]].posterior(state, case.keys, x)[0][0].tolist()
+        told = Case({**case.record, "mean": mean}, case.plan, case.creatives, state)
+        assert told.next_best is not None
+        gap = mean[told.chosen] - mean[told.next_best]
+        assert abs(sum(told.parts.values()) - gap) <= 1e-9
+        times.add(float(usual(x, weights)[0]))
+    assert len(times) > 3
 
 
 def test_the_profile_with_the_change_is_decided_so(shop: Shop, cases: Any) -> None:
