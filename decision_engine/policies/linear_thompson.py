@@ -29,7 +29,7 @@ WIDTH = 0.7
 _TILES = ((32, 8), (128, 6))
 """Rows of a tile, by the most actions it is for: a single row pays for the tile it is in."""
 _SMALL_TILE = 2
-_ROWS = 136
+_ROWS = 200
 """Rows of a block, about: its products stay in the second-level cache, and an odd number of cache
 lines keeps them from falling on the same few."""
 _LINE = 8  # numbers of a cache line
