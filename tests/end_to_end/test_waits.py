@@ -101,15 +101,20 @@ def followed(workspace: Workspace, now: datetime) -> dict[str, dict[str, Any]]:
         return {intent["decision_id"]: intent for intent in journal.due(now)}
 
 
-def test_a_message_follows_its_person_into_a_merge_and_is_asked_about_as_theirs(
-    waiting: tuple[Workspace, list[dict[str, Any]]],
-) -> None:
-    workspace, intents = waiting
+def alike(workspace: Workspace, intents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two messages of one action that may leave, the profiles being a day younger."""
     with workspace.warehouse() as warehouse:
         warehouse.rows(f"update {workspace.model(FEATURES)} set as_of = as_of + interval 1 day")
     allowed = verdicts(workspace, intents)
     fine = [i for i in intents if allowed[i["customer_id"]] is None]
-    one, two = [i for i in fine if i["action"] == fine[0]["action"]][:2]
+    return [i for i in fine if i["action"] == fine[0]["action"]][:2]
+
+
+def test_a_message_follows_its_person_into_a_merge_and_is_asked_about_as_theirs(
+    waiting: tuple[Workspace, list[dict[str, Any]]],
+) -> None:
+    workspace, intents = waiting
+    one, two = alike(workspace, intents)
     old, new = one["customer_id"], two["customer_id"]
     assert verdicts(workspace, [one])[old] is None
     merge(workspace, old, new)
@@ -150,12 +155,9 @@ def test_a_message_does_not_follow_to_whom_it_could_not_have_been_for(
     waiting: tuple[Workspace, list[dict[str, Any]]],
 ) -> None:
     workspace, intents = waiting
+    one, two = alike(workspace, intents)
     with workspace.warehouse() as warehouse:
-        warehouse.rows(f"update {workspace.model(FEATURES)} set as_of = as_of + interval 1 day")
         everybody = warehouse.rows(f"select customer_id from {workspace.model(FEATURES)}")
-    allowed = verdicts(workspace, intents)
-    fine = [i for i in intents if allowed[i["customer_id"]] is None]
-    one, two = [i for i in fine if i["action"] == fine[0]["action"]][:2]
 
     def told(to: str, **changes: Any) -> str | None:
         moved = {**readdressed(one, Known(to, f"u-{to}")), **changes}
