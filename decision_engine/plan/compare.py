@@ -12,6 +12,7 @@ from connectors.base import Warehouse
 from decision_engine.arrow import contexts_of
 from decision_engine.batch import empty_audiences, needed, require_columns
 from decision_engine.build import Progress
+from decision_engine.config import needs_approval
 from decision_engine.data_checks import of_build
 from decision_engine.epochs import FEATURES, profile_build
 from decision_engine.errors import StepError
@@ -29,7 +30,7 @@ from decision_engine.plan.result import AgentChange, Plan
 from decision_engine.plan.risks import risks
 from decision_engine.plan.sides import Moves, Side, made, moves_of, side_of
 from decision_engine.plan.tally import Change, Tally
-from decision_engine.types import Contexts, Epoch, seconds_of
+from decision_engine.types import Bools, Contexts, Epoch, seconds_of
 from decision_engine.workspace import Workspace
 
 
@@ -174,6 +175,7 @@ def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
     labels = [f"{a} · {m}" if a else "" for a, m in zip(moves.agents, moves.actions, strict=True)]
     decided = tally.by(moves.agents.tolist(), ones)
     sent = tally.by(moves.agents.tolist(), ones * moves.is_send)
+    held = tally.by(moves.agents.tolist(), ones * _held(run))
     found = edits(base.workspace, run.workspace) + decreed(base.overrides, now, run.as_of)
     touched = _touched(run, tally) if found else set()
     before, after = (sides[0] for sides in run.daily)
@@ -198,6 +200,7 @@ def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
             for name in names
         },
         sends=tally.by(moves.channels.tolist(), ones),
+        approvals={name: n for name, n in held.items() if any(n)},
         incentive_cents=tally.by(moves.channels.tolist(), moves.costs),
         seconds=seconds_needed(run.workspace.project, tally),
         actions=tally.by(labels, ones),
@@ -207,6 +210,14 @@ def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
         segments=tally.by_segment(),
         daily=tuple(Change(*day) for day in tally.daily),
     )
+
+
+def _held(run: _Run) -> Bools:
+    """(2, m): the messages that a person must approve first, on each side."""
+    sides = (run.before, run.after)
+    asking = [{a.name for a in side.agents if needs_approval(a.config)} for side in sides]
+    held = np.array([[name in names for name in run.moves.agents] for names in asking])
+    return held & run.moves.is_send
 
 
 def _touched(run: _Run, tally: Tally) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from decision_engine.evaluate import Estimate
-from decision_engine.plan.report import estimates, headline
+from decision_engine.plan.report import APPROVALS, estimates, headline
 from decision_engine.plan.result import Plan
 from decision_engine.plan.tally import Change
 
@@ -34,9 +34,10 @@ def page(plan: Plan) -> str:
         *(f'<div class="warning">{escape(warning)}</div>' for warning in plan.warnings),
         *_edits(plan),
     ]
-    if plan.different or plan.days > 1:
+    if plan.different or plan.days > 1 or plan.approvals:
         parts += [
             _LEGEND,
+            *_plot(APPROVALS, plan.approvals),
             *_plot("Messages by channel", plan.sends),
             *_plot("Decisions by agent", {n: a.decisions for n, a in plan.agents.items()}),
             *_plot("Given away at most, cents", plan.incentive_cents),

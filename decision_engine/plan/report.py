@@ -24,6 +24,7 @@ _KINDS = {
     "falls out": "fall out",
 }
 
+APPROVALS = "Messages that wait for a person's approval"
 NO_CHANGE = "No change: the same decisions would be made as before."
 
 
@@ -33,6 +34,8 @@ def render(plan: Plan) -> RenderableType:
     if plan.edits:
         parts.append(_edits(plan))
     parts += [Text(f"! {warning}", style="yellow") for warning in plan.warnings]
+    if plan.has_changes:  # asking for approval changes no decision
+        parts += _changes(APPROVALS, plan.approvals)
     if plan.different:
         parts += [
             *_changes("Decisions, and messages among them", _per_agent(plan)),

@@ -30,8 +30,8 @@ class Plan:
     `moved` customers are in another group · `incentive_cents` is what the sends give away, if
     everybody takes it · `seconds` is what each destination needs at its limits, at least ·
     `gained`, `lost` customers decided for on both sides who can be reached now, or not any more,
-    by the guardrail that took most of their messages · `daily` sends, by
-    the day they leave.
+    by the guardrail that took most of their messages · `approvals` of the sends, by agent, those
+    that a person must approve before they leave · `daily` sends, by the day they leave.
     """
 
     against: str
@@ -44,6 +44,7 @@ class Plan:
     moved: int
     agents: Mapping[str, AgentChange]
     sends: Mapping[str, Change]
+    approvals: Mapping[str, Change]
     incentive_cents: Mapping[str, Change]
     seconds: Mapping[str, Change]
     actions: Mapping[str, Change]

@@ -25,7 +25,9 @@ from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import REASON_NAMES
 from decision_engine.plan.compare import plan
 from decision_engine.plan.pace import seconds_needed
-from decision_engine.plan.report import NO_CHANGE, render
+from decision_engine.plan.page import page
+from decision_engine.plan.report import APPROVALS, NO_CHANGE, render
+from decision_engine.plan.result import Plan
 from decision_engine.plan.sides import moves_of, side_of
 from decision_engine.plan.tally import Change, Tally
 from decision_engine.types import Reason
@@ -291,6 +293,35 @@ def test_before_the_first_decision_everything_comes_in(shop: Path) -> None:
     assert {edit.path for edit in found.edits} >= {"agents.later"}
 
 
+def test_messages_that_wait_for_a_person_are_told_apart(shop: Path) -> None:
+    """Asking for approval changes no decision; which of the messages wait is told all the same."""
+    plain = plan(edited(shop, "a cap"))
+    assert plain.approvals == {}
+    assert "approval" not in terminal(plain) + page(plain)
+    replacing("agents/later.yml", "goal:", "owner: Ada\napproval: each\ngoal:")(shop)
+    workspace = Workspace.open(shop)
+    found = plan(workspace)
+    decisions = decided_anew(workspace).values()
+    waiting = [d for d in decisions if d["agent"] == "later" and d["channel"]]
+    assert found.approvals == {"later": (0, len(waiting))}
+    assert len(waiting) == found.agents["later"].sends.after > 20
+    assert ["later", "0", f"{len(waiting)}"] in [
+        line.split()[:3] for line in terminal(found).split(APPROVALS)[1].splitlines()
+    ]
+    assert APPROVALS.replace("'", "&#x27;") in page(found)
+    in_force = json.loads(nextmove(shop, "--json").stdout)
+    assert in_force["approvals"] == {"later": [len(waiting), len(waiting)]}
+
+
+def test_only_approval_asked_for_is_told_though_no_decision_changes(shop: Path) -> None:
+    replacing("agents/later.yml", "goal:", "significant_effect: true\ngoal:")(shop)
+    found = plan(Workspace.open(shop))
+    assert found.different == 0
+    assert found.approvals["later"].after > 20
+    assert APPROVALS in terminal(found)
+    assert APPROVALS.replace("'", "&#x27;") in page(found)
+
+
 # --- what it is compared with ---
 
 
@@ -384,6 +415,12 @@ def nextmove(folder: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["plan", "--project", str(folder), *options])
 
 
+def terminal(found: Plan, width: int = 100) -> str:
+    console = Console(width=width, file=StringIO(), record=True)
+    console.print(render(found))
+    return console.export_text()
+
+
 def test_exit_codes(shop: Path) -> None:
     assert nextmove(shop, "--exit-code").exit_code == 0
     assert NO_CHANGE in nextmove(shop).output
@@ -406,9 +443,7 @@ def test_the_terminal(shop: Path) -> None:
     """The golden file is what this prints; look at the difference, then copy it there."""
     edited(shop, "an audience")
     edited(shop, "a subject")
-    console = Console(width=100, file=StringIO(), record=True)
-    console.print(render(plan(Workspace.open(shop))))
-    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    lines = [line.rstrip() for line in terminal(plan(Workspace.open(shop))).splitlines()]
     assert lines == GOLDEN.read_text().splitlines()
 
 
@@ -470,9 +505,7 @@ def test_an_override_that_has_ended_is_no_edit(shop: Path) -> None:
 def test_names_are_shown_whole_and_differences_are_of_what_is_shown(shop: Path) -> None:
     found = plan(edited(shop, "an audience"))
     given = {"email": Change(24_849, 24_150), "sms": Change(0, 49)}
-    console = Console(width=80, file=StringIO(), record=True)
-    console.print(render(replace(found, incentive_cents=given)))
-    text = console.export_text()
+    text = terminal(replace(found, incentive_cents=given), width=80)
     assert "…" not in text
     assert ["email", "248", "242", "-6"] in [line.split() for line in text.splitlines()]
     assert ["sms", "0", "0", "0"] in [line.split() for line in text.splitlines()]
