@@ -151,7 +151,7 @@ def prepare(workspace: Workspace) -> Any:
     """The parsed dbt project; parsed at the first call, then kept for the next ones.
 
     Before anything else: what is wrong with dbt's files is told while nothing is changed yet.
-    ConfigurationError when dbt cannot read them.
+    ConfigurationError when dbt cannot read them, LockedError while another process reads them.
     """
     # Importing dbt costs seconds: only the commands that need it pay.
     from dbt.cli.main import dbtRunner
@@ -159,7 +159,8 @@ def prepare(workspace: Workspace) -> Any:
     folder = workspace.root / "dbt"
     if folder not in _manifests:
         output_of(folder, workspace.warehouse_kind)
-        with _environment(workspace):
+        # Installing a package takes away the one that another process is reading.
+        with workspace.alone("parse"), _environment(workspace):
             _install_package(folder)
             parsed = dbtRunner().invoke(["parse", *_common_arguments(workspace, ANY_MOMENT)])
         if not parsed.success:

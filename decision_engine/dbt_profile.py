@@ -15,6 +15,8 @@ import yaml
 from connectors.errors import ConfigurationError
 
 NAME = "dbt/profiles.yml"
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What the parser raises; the last but one of a value that is not what its tag (`!!bool`) says."""
 _HINT = (
     "what stands there may be secret and is not shown;"
     " `nextmove init` in another folder shows how the file was"
@@ -77,7 +79,7 @@ def _read(path: Path) -> yaml.Node:
         column = len(before) - before.rfind("\n") - 1
         mark = yaml.Mark(NAME, wrong.position, before.count("\n"), column, None, 0)
         raise _at(mark, "is not valid YAML") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as wrong:
+    except _NOT_YAML as wrong:
         raise _at(getattr(wrong, "problem_mark", None), "is not valid YAML") from None
     if root is None:
         raise _at(None, "is empty")
@@ -106,7 +108,7 @@ def _profile_name(folder: Path) -> str:
     """Empty when it is not there or made by Jinja."""
     try:
         data = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, *_NOT_YAML):
         return ""
     name = data.get("profile") if isinstance(data, dict) else None
     return name if isinstance(name, str) and "{" not in name else ""

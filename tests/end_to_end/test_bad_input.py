@@ -277,6 +277,8 @@ def test_a_wrong_profile_is_told_before_anything_is_made(
         ("type: duckdb", "type: *hunter", "5:13: is not valid YAML"),
         ("type: duckdb", "type: !hunter x", "5:13: is not valid YAML"),
         ("type: duckdb", "type: hunter\a", "5:19: is not valid YAML"),
+        ("type: duckdb", "type: !!bool hunter", " is not valid YAML"),
+        ("type: duckdb", "type: !!timestamp hunter", " is not valid YAML"),
         ("{{ env_var('NEXTMOVE_DUCKDB_PATH') }}", "{{hunter", "6:13: dbt cannot use this value"),
         ("{{ env_var('NEXTMOVE_DUCKDB_PATH')", "{{hunter.x", "6:13: dbt cannot use this value"),
         ("threads: 4", "threads: hunter", "8:16: dbt cannot use this value"),
@@ -311,6 +313,16 @@ def test_a_profile_of_another_shape(text: str, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "dbt/profiles.yml:" in result.stderr
     assert "hunter" not in result.output
+
+
+def test_no_process_takes_away_the_package_that_another_one_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert nextmove("init", str(folder)).exit_code == 0
+    with Workspace.open(folder).alone("parse"):
+        result = nextmove("build", "--project", str(folder))
+    assert result.exit_code == 1
+    assert "in use by another process" in result.stderr
+    assert not (folder / "dbt" / "dbt_packages").exists()
 
 
 def test_ctrl_c_that_dbt_kept_to_itself() -> None:
