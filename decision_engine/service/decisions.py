@@ -37,7 +37,7 @@ from decision_engine.replay import completed
 from decision_engine.service.access import is_allowed
 from decision_engine.service.app import LogUnavailableError, Receiver, body_of
 from decision_engine.service.hot import TIMES, HotPath, NotReadyError
-from decision_engine.types import ANY_DEVICE
+from decision_engine.types import ANY_DEVICE, REP
 from decision_engine.workspace import Workspace
 
 MAX_BODY = 32 << 10
@@ -253,6 +253,8 @@ class Decisions:
             ask = msgspec.convert({**query, "agent": agent}, Ask)
         except msgspec.ValidationError as error:
             raise RefusedError(400, str(error)) from None
+        if REP in (ask.channel, default and default.channel):
+            raise RefusedError(400, "what a rep is told is not put into a message to the customer")
         return ask, default, f"content:{len(message)}:{message}:{send}"
 
     async def _rendered(self, ask: Ask, slot: str, default: Creative | None) -> Content:

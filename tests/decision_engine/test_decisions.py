@@ -57,7 +57,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     config["groups"] = [{"name": "treatment", "share": 1.0}]
     config["quiet_hours"] = {"start": 0, "end": 24}
     config["service"] = {}
+    config["channels"]["rep"] = "hubspot"
     (folder / "nextmove.yml").write_text(yaml.safe_dump(config))
+    (folder / "creatives" / "call_back.yml").write_text(
+        "- {creative: call_back, channel: rep, campaign_id: calls, subject: Call them back}"
+    )
     return Workspace.open(folder)
 
 
@@ -158,6 +162,9 @@ def test_requests_that_are_refused(api: Api) -> None:
     assert api.content(user_id="u1").status_code == 400
     assert api.content(user_id="u1", message="m\x1fm", send="s").status_code == 400
     assert api.content(user_id="u1", message="m", send="s", default="nothing").status_code == 400
+    for asked in ({"channel": "rep"}, {"default": "call_back"}):
+        refused = api.content(user_id="u1", message="m", send="s", **asked)
+        assert (refused.status_code, "a rep is told" in refused.text) == (400, True)
 
 
 def test_one_decision_however_many_renders(api: Api) -> None:
