@@ -70,8 +70,8 @@ def is_program(agent: object, link: object) -> bool:
     return bool(_PROGRAMS.search(str(agent or ""))) or TRAP in str(link or "")
 
 
-CHANNELS = ("email", "push", "sms")
-"""What an opt-out of everything is an opt-out of."""
+CHANNELS = ("email", "push", "sms", "rep")
+"""What an opt-out of everything is an opt-out of: being called on by a rep, too."""
 
 
 def event(

@@ -51,7 +51,7 @@ def parse(call: Call) -> list[events.Event]:
     data = events.mapping(event.get("data"))
     channel = events.text(data.get("channel"))
     if channel is not None and channel not in events.CHANNELS:
-        raise ValueError("`channel` is none of email, push, sms")
+        raise ValueError(f"`channel` is none of {', '.join(events.CHANNELS)}")
     channels = (channel,) if channel else _ALL.get(kind, ("email",))
     person = events.text(data.get("external_id")), events.text(data.get("email"))
     events.required("external_id", person[0] or person[1])

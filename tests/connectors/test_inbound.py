@@ -325,13 +325,17 @@ def test_sendgrid_events() -> None:
         rows_of("sendgrid", [{"event": "open", "timestamp": 1}])
 
 
+ALL = ("email", "push", "sms", "rep")
+"""What somebody has left who left everything."""
+
+
 def test_customerio_events() -> None:
     data = {"identifiers": {"id": "u1"}, "email_address": "p@example.com", "delivery_id": "m"}
     base = {"event_id": "e", "timestamp": 1772355600, "data": data}
     sms = rows_of("customerio", {**base, "object_type": "sms", "metric": "clicked"})
     assert sms == [("click", "sms", "u1", "p@example.com", "m", False)]
     gone = rows_of("customerio", {**base, "object_type": "customer", "metric": "unsubscribed"})
-    assert [row[:2] for row in gone] == [("unsubscribe", c) for c in ("email", "push", "sms")]
+    assert [row[:2] for row in gone] == [("unsubscribe", c) for c in ALL]
     assert rows_of("customerio", {**base, "object_type": "customer", "metric": "subscribed"}) == []
     assert rows_of("customerio", {**base, "object_type": "slack", "metric": "clicked"}) == []
 
@@ -344,7 +348,7 @@ def test_hubspot_opt_outs() -> None:
     assert rows_of("hubspot", [change]) == [wanted]
     assert rows_of("hubspot", [{**change, "propertyValue": "false"}]) == []
     gone = rows_of("hubspot", [{**base, "subscriptionType": "contact.privacyDeletion"}])
-    assert [row[1] for row in gone] == ["email", "push", "sms"]
+    assert tuple(row[1] for row in gone) == ALL
 
 
 def test_klaviyo_events() -> None:
@@ -361,11 +365,13 @@ def test_standard_events() -> None:
     body = {"type": "message.unsubscribe", "timestamp": "2026-03-01T09:00:00Z"}
     headers = {"webhook-id": "w"}
     gone = rows_of("standard", {**body, "data": {"external_id": "u1"}}, headers)
-    assert [row[1] for row in gone] == ["email", "push", "sms"]
+    assert tuple(row[1] for row in gone) == ALL
     one = {"email": "p@example.com", "channel": "sms", "message_ref": "m"}
     assert rows_of("standard", {**body, "data": one}, headers) == [
         ("unsubscribe", "sms", None, "p@example.com", "m", False)
     ]
+    (by_rep,) = rows_of("standard", {**body, "data": {**one, "channel": "rep"}}, headers)
+    assert by_rep[:2] == ("unsubscribe", "rep")
     assert rows_of("standard", {**body, "type": "invoice.paid", "data": one}, headers) == []
     with pytest.raises(ValueError, match="external_id"):
         rows_of("standard", {**body, "data": {}}, headers)
