@@ -199,7 +199,10 @@ class LoggingIn(Protocol):
 
 
 SendGate = Callable[[Mapping[str, Any], datetime], str | None]
-"""Asked at the send boundary for every intent: None to send, or the reason to skip."""
+"""Asked at the send boundary for every intent: None to send, or the reason to skip; or `LATER`."""
+
+LATER = "later"
+"""The intent is left as it is, for the next run."""
 
 
 class Warehouse(Protocol):

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors import failpoint
-from connectors.base import Receipt, Record, Request, SendGate, Status, Stream
+from connectors.base import LATER, Receipt, Record, Request, SendGate, Status, Stream
 from connectors.calls import Line, Target, Totals, all_of
 from connectors.errors import (
     ConfigurationError,
@@ -67,7 +67,8 @@ def deliver_sends(
     """Send every due intent of the journal, at most once each.
 
     `targets` are by the name in an intent's `destination`. `gate` is asked right before each
-    send; its reason becomes a `skipped` receipt. `now` is UTC and read again for each window.
+    send; its reason becomes a `skipped` receipt, but for `LATER`. `now` is UTC and read again for
+    each window.
     `in_flight` is the number of messages that may be under way together.
     A destination that cannot go on (wrong key, dead server, rate limit) is in `stopped`, its
     intents wait, the others are served. Raises what the gate raises, with nothing sent after.
@@ -202,6 +203,8 @@ class _Run:
             reason: str | None = "expired"
         else:
             reason = self.gate(intent, now)
+        if reason == LATER:
+            return False
         if reason is not None:
             self.verdicts.append(Receipt(intent["send_key"], Status.SKIPPED, reason))
             return False

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
-from connectors.base import Warehouse
+from connectors.base import LATER, Warehouse
 from connectors.journal import Journal
 from decision_engine.epochs import FEATURES
 from decision_engine.guardrails import (
@@ -25,7 +25,7 @@ from decision_engine.guardrails import (
     refused,
 )
 from decision_engine.limits_left import Till, left
-from decision_engine.merged import DECIDED_FOR, is_kept_out, once_known_as
+from decision_engine.merged import DECIDED_FOR, is_kept_out, known_as, once_known_as
 from decision_engine.news import Feed, Identifier
 from decision_engine.overrides import Overrides
 from decision_engine.types import Action, Reason
@@ -58,6 +58,7 @@ class Gate:
         oldest = min(map(_built, self.profiles.values()), default=datetime.max)
         self.people = People(workspace, warehouse)
         self.earlier = once_known_as(workspace, warehouse, customer_ids)
+        self.moved: set[str] = set()
         self.till: Till | None = None
         self.feed = Feed(workspace, warehouse, oldest)
         self.look()
@@ -70,7 +71,7 @@ class Gate:
         self.looked = time.monotonic()
 
     def __call__(self, intent: Mapping[str, Any], now: datetime) -> str | None:
-        """None to send, or the reason to skip."""
+        """None to send, the reason to skip, or `LATER` when it has yet to follow its person."""
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.look()
         self.look_at_overrides()
@@ -85,6 +86,8 @@ class Gate:
             if rules is None:
                 return REASON_NAMES[Reason.NOT_ELIGIBLE]
         profile = self._profile(intent["customer_id"])
+        if intent["customer_id"] in self.moved:
+            return LATER
         fresh = self.fresh(intent, profile) if profile is not None else None
         reason = at_send(
             intent,
@@ -107,6 +110,7 @@ class Gate:
             self.customer_ids.add(customer_id)
             self.profiles |= _profiles(*where, self.overrides)
             self.earlier |= once_known_as(*where)
+            self.moved |= known_as(*where).keys()
         return self.profiles.get(customer_id)
 
     def _action(self, intent: Mapping[str, Any]) -> Action | None:

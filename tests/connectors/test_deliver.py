@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from connectors import journal as journal_module
-from connectors.base import Reply, Request, SendGate, Window
+from connectors.base import LATER, Reply, Request, SendGate, Window
 from connectors.calls import FAILURES_IN_A_ROW, Target
 from connectors.deliver import ATTEMPTS, CALLS, IN_FLIGHT, SendRun, deliver_sends
 from connectors.errors import (
@@ -118,6 +118,15 @@ def test_what_the_gate_refuses_is_skipped_with_its_reason(journal: Journal) -> N
     assert run.totals.accepted == 30 - run.totals.skipped
     reasons = Counter(row["reason"] for _, row in journal.receipts())
     assert reasons["no_consent"] == run.totals.skipped
+
+
+def test_what_the_gate_puts_off_waits_for_the_next_run(journal: Journal) -> None:
+    vendor = Vendor()
+    journal.add(intent(i) for i in range(3))
+    run = deliver(journal, vendor, lambda i, _: LATER if i["send_key"] == "key1" else None)
+    assert (run.totals.extracted, run.totals.accepted, run.waiting) == (2, 2, 1)
+    assert journal.state("key1") == "intent"
+    assert deliver(journal, vendor).totals.accepted == 1
 
 
 def test_expired_intents_are_skipped_without_asking(journal: Journal) -> None:

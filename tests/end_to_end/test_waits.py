@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
+from connectors.base import LATER
 from decision_engine.batch import decide_all
 from decision_engine.delivery import open_delivery
 from decision_engine.epochs import FEATURES
@@ -182,7 +183,10 @@ def test_a_message_does_not_follow_to_whom_it_could_not_have_been_for(
 def test_what_becomes_due_during_a_pass_is_asked_about(
     waiting: tuple[Workspace, list[dict[str, Any]]],
 ) -> None:
-    workspace, (intent, *_) = waiting
+    workspace, (intent, other, *_) = waiting
     with workspace.warehouse() as warehouse, workspace.journal() as journal:
         ask = Gate(workspace, warehouse, journal, [])
         assert ask(intent, at(intent, "send_at")) is None
+        # Nobody has looked yet whether its person was merged: the next pass does.
+        merge(workspace, other["customer_id"], intent["customer_id"])
+        assert ask(other, at(other, "send_at")) == LATER
