@@ -1,11 +1,12 @@
 {#-
   Why a message did not leave, where it had nothing to do with the customer: we stopped it, or were
-  too late. Every other reason hangs on what the customer did or was since the decision, and to
-  leave those decisions out would compare who was left with everybody who was sent nothing.
+  too late (the hour and the day for which it was decided were fine). Every other reason hangs on
+  what the customer did or was since the decision, and to leave those decisions out would compare
+  who was left with everybody who was sent nothing.
 -#}
 {% set ours = [
     'kill_switch', 'stale_profile', 'budget', 'paused', 'frozen', 'overridden', 'not_approved',
-    'expired', 'unknown_agent', 'unknown_person', 'erased'
+    'expired', 'quiet_hours', 'legal_window', 'blackout', 'unknown_agent', 'unknown_person', 'erased'
 ] %}
 
 with windows as (
