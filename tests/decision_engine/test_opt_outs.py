@@ -188,4 +188,4 @@ def test_an_opt_out_from_everything_is_one_from_every_channel(workspace: Workspa
     hooks = [
         {"email": e["email"], "channel": e["channel"]} for e in VENDORS["standard"].parse(call)
     ]
-    assert refused(workspace, *hooks) == {"email", "push", "sms"}
+    assert refused(workspace, *hooks) == {"email", "push", "sms", "rep"}
