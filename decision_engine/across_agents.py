@@ -37,6 +37,7 @@ from decision_engine.types import (
     Reason,
     Reasons,
 )
+from decision_engine.waiting import without
 from decision_engine.waivers import waived_facts
 
 
@@ -93,6 +94,8 @@ def decide_batch(
     """
     slot_of = np.empty(len(contexts), dtype=object)
     slot_of[:] = epoch.slot if slots is None else slots
+    # A person may have stopped them after the profiles were built.
+    contexts = without(contexts, frozenset[str]().union(*(a.overrides.stopped for a in agents)))
     audiences = [audience_of(contexts, agent, epoch, project, channel) for agent in agents]
     winner, p_agent = arbitrated(contexts, audiences, slot_of, project)
     for i, audience in enumerate(audiences):

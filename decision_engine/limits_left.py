@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from connectors.base import Warehouse
@@ -87,7 +87,10 @@ def _spoken_for(
     """What was decided before a moment, unless it ended without leaving, and takes from the days.
 
     Those are the dates up to the one of `at`, or on either side of it for what waits for days.
+    What a person has stopped is not to leave any more.
     """
+    stopped = sorted(workspace.overrides().stopped)
+    may_leave = f"not ({warehouse.among('d.decision_id')})" if stopped else "1 = 1"
     receipts = f"exists (select 1 from {workspace.engine('receipts')} r"
     waits = "d.send_at >= d.decided_at + interval '1 day'"
     where = (
@@ -95,15 +98,15 @@ def _spoken_for(
         " else d.decided_at >= ? end)"
         f" and (d.carried_out_by = 'caller' or {receipts}"
         "   where r.decision_id = d.decision_id and r.status in ('accepted', 'unknown'))"
-        f"  or (d.expires_at > ? and not {receipts}"
+        f"  or (d.expires_at > ? and {may_leave} and not {receipts}"
         "   where r.decision_id = d.decision_id and r.status <> 'not_sent')))"
     )
-    values = [before, at - days, at + days, first_date(at, days), before]
-    return _counted(workspace, warehouse, where, values)
+    times = [before, at - days, at + days, first_date(at, days), before]
+    return _counted(workspace, warehouse, where, [*times, *([stopped] if stopped else ())])
 
 
 def _counted(
-    workspace: Workspace, warehouse: Warehouse, where: str, values: list[datetime]
+    workspace: Workspace, warehouse: Warehouse, where: str, values: Sequence[object]
 ) -> list[Used]:
     if None in map(warehouse.columns, map(workspace.engine, ("decisions", "receipts"))):
         return []  # nothing was ever decided

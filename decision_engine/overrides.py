@@ -105,7 +105,8 @@ class Overrides:
         """Those that concern an agent."""
         if not self.standing:
             return self
-        mine = tuple(o for o in self.standing if o.agent in (None, agent))
+        # Whichever agent's message was stopped, it does not count for the others either.
+        mine = tuple(o for o in self.standing if o.agent in (None, agent) or o.kind == "stop")
         return Overrides(mine, self.is_known)
 
     def on(self, kind: Kind, moment: datetime) -> Sequence[Override]:
@@ -123,6 +124,11 @@ class Overrides:
     def decisions(self) -> Mapping[str, Override]:
         """The last word on single decisions, by id."""
         return {o.decision_id: o for o in self.standing if o.decision_id is not None}
+
+    @cached_property
+    def stopped(self) -> frozenset[str]:
+        """The ids of the decisions whose messages do not leave."""
+        return frozenset(key for key, word in self.decisions.items() if word.kind == "stop")
 
     @cached_property
     def frozen(self) -> tuple[Override, ...]:

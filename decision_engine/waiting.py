@@ -1,17 +1,18 @@
 """Messages that are decided and have not left yet, as profiles list them.
 
-`moment channel`, by comma, the moment in microseconds since 1970, UTC; empty when there are none.
+`moment channel decision_id`, by comma, the moment in microseconds since 1970, UTC; empty when
+there are none. What a plan supposes to be decided has no id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.types import Column, Floats, Ints
+from decision_engine.types import Column, Contexts, Floats, Ints
 
 WAITING = "messages_waiting"
 """The column."""
@@ -30,16 +31,36 @@ _NONE = Waiting(np.empty(0, np.int64), np.empty(0, object), np.empty(0))
 
 def waiting_in(column: Column) -> Waiting:
     """What the column says; of whom it is not known, nothing."""
-    texts, known = column
-    found = (known & (texts != "")).nonzero()[0].tolist() if texts.dtype == object else []
+    texts, found = column.values, _rows(column)
     if not found:
         return _NONE
-    entries = [(row, *entry.split(" ")) for row in found for entry in texts[row].split(",")]
+    entries = [(row, *entry.split(" ")[:2]) for row in found for entry in texts[row].split(",")]
     rows, moments, channels = zip(*entries, strict=True)
     at = np.array([int(moment) / 1e6 for moment in moments])
     return Waiting(np.array(rows), np.array(channels, dtype=object), at)
 
 
-def listed(text: str | None, more: Iterable[tuple[int, str]]) -> str:
-    """The text with more messages, each (microseconds, channel)."""
-    return ",".join([*filter(None, [text]), *(f"{at} {channel}" for at, channel in more)])
+def listed(text: str | None, more: Iterable[tuple[object, ...]]) -> str:
+    """The text with more messages, each (microseconds, channel, decision id if there is one)."""
+    return ",".join([*filter(None, [text]), *(" ".join(map(str, entry)) for entry in more)])
+
+
+def without(contexts: Contexts, stopped: Collection[str]) -> Contexts:
+    """The same people, of whose messages those of stopped decisions do not wait any more."""
+    if not stopped or WAITING not in contexts.columns:
+        return contexts
+    texts, known = column = contexts.columns[WAITING]
+    left = texts.copy()
+    for row in _rows(column):
+        entries = texts[row].split(",")
+        left[row] = ",".join(e for e in entries if e.rpartition(" ")[2] not in stopped)
+    return Contexts(contexts.customer_ids, {**contexts.columns, WAITING: Column(left, known)})
+
+
+def _rows(column: Column) -> list[int]:
+    """Those for whom something is listed."""
+    texts, known = column
+    rows: list[int] = []
+    if texts.dtype == object:
+        rows = (known & (texts != "")).nonzero()[0].tolist()
+    return rows

@@ -125,6 +125,6 @@ def _decreed(case: Case, reason: Reason) -> str:
 def _cap_detail(case: Case) -> str:
     facts = case.record["facts"]
     known = [f"{facts[c]:g} in {w}" for c, w in CAP_FACTS.items() if facts.get(c) is not None]
-    waiting = str(facts.get(WAITING) or "").count(" ")
-    known += [f"{waiting} decided and yet to leave"] if waiting else []
+    waiting = list(filter(None, str(facts.get(WAITING) or "").split(",")))
+    known += [f"{len(waiting)} decided and yet to leave"] if waiting else []
     return f": {listed(known)}" if known else ""

@@ -75,8 +75,11 @@ def _in_force(workspace: Workspace, warehouse: Warehouse) -> Baseline:
     then = configurations.read(workspace, warehouse, digest)
     versions = {name: a["policy_version"] for name, a in plan["agents"].items()}
     name = f"what was in force on {slot}"
-    decreed = Overrides(tuple(msgspec.convert(plan.get("overrides", []), list[Override])))
-    return Baseline(name, then, versions, bool(is_stopped), decreed, then.digest == digest)
+    decreed = msgspec.convert(plan.get("overrides", []), list[Override])
+    # Epochs do not freeze words on single decisions: of what waits now, they hold on both sides.
+    words = [o for o in workspace.overrides().standing if o.decision_id is not None]
+    overrides = Overrides((*decreed, *words))
+    return Baseline(name, then, versions, bool(is_stopped), overrides, then.digest == digest)
 
 
 def overrides_now(workspace: Workspace, base: Baseline) -> Overrides:

@@ -26,6 +26,7 @@ from decision_engine.service import records
 from decision_engine.service.definitions import profile_types
 from decision_engine.state import PolicyState
 from decision_engine.types import Contexts, Epoch, column_of
+from decision_engine.waiting import without
 from decision_engine.workspace import Workspace
 
 ALL_TRUSTED_BY_ALL: Mapping[str, Distrusted] = {}
@@ -163,7 +164,8 @@ class Decider:
         """Whether a trigger's condition is true of a profile."""
         if rule is None:
             return True
-        return bool(parsed(rule).holds(self._layout.contexts([customer_id], [values]))[0])
+        contexts = without(self._layout.contexts([customer_id], [values]), self.overrides.stopped)
+        return bool(parsed(rule).holds(contexts)[0])
 
     @cached_property
     def _triggers(self) -> tuple[tuple[str, str, str | None], ...]:

@@ -286,8 +286,8 @@ def columns(
         out.update(_touched(person.touch, at))
     # Those that were decided before the profile was built are in it.
     later = [
-        (message.send_at, message.channel)
-        for message in person.waiting.values()
+        (message.send_at, message.channel, decision_id)
+        for decision_id, message in person.waiting.items()
         if message.send_at > at and (as_of is None or message.decided_at > as_of)
     ]
     if later:

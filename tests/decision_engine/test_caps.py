@@ -14,6 +14,7 @@ from decision_engine.config import Cap, Channel
 from decision_engine.guardrails import REASON_NAMES, judge
 from decision_engine.scene import Scene
 from decision_engine.types import Action, Catalog, Reason, seconds_of
+from decision_engine.waiting import without
 from tests.decision_engine.test_guardrails import NONE, NOON, epoch, people, project
 
 DAY = 86_400.0
@@ -46,6 +47,22 @@ def verdicts(rows: Sequence[dict[str, object]], caps: tuple[Cap, ...]) -> list[d
     contexts = people(*rows, more=row([]))
     found = judge(Scene(contexts, CATALOG, project(caps=caps), epoch()))
     return [dict(zip(CATALOG.keys, (REASON_NAMES[c] for c in of), strict=True)) for of in found]
+
+
+def test_messages_of_stopped_decisions_count_as_if_they_had_never_been() -> None:
+    rng = random.Random(4)
+    cap = Cap(max=1, days=7)
+    for _ in range(50):
+        sends = [(NOW + rng.uniform(0, 9) * DAY, rng.choice(CHANNELS)) for _ in range(3)]
+        stopped = {f"d{i}" for i in range(3) if rng.random() < 0.5}
+        entries = [f"{round(at * 1e6)} {channel} d{i}" for i, (at, channel) in enumerate(sends)]
+        listed = {**row([]), "messages_waiting": ",".join(entries)}
+        contexts = without(people(listed, more=row([])), stopped)
+        left = row([], [send for i, send in enumerate(sends) if f"d{i}" not in stopped])
+        found = judge(Scene(contexts, CATALOG, project(caps=(cap,)), epoch()))[0]
+        expected = judge(Scene(people(left, more=row([])), CATALOG, project(caps=(cap,)), epoch()))
+        assert found.tolist() == expected[0].tolist()
+        assert (contexts.columns["messages_waiting"].values[0] == "") == (len(stopped) == 3)
 
 
 def fits(cap: Cap, sends: Sequence[Send], at: float, channel: str) -> bool:

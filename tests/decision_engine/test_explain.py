@@ -278,6 +278,14 @@ def test_each_reader_gets_a_text(reader: Reader) -> None:
     assert (RECORD["customer_id"] in told) == (reader != "customer")
 
 
+@pytest.mark.parametrize("entry", ["{} email", "{} email d{}"])
+def test_messages_that_wait_are_counted(entry: str) -> None:
+    waiting = ",".join(entry.format(n, n) for n in range(3))
+    record = {**RECORD, "facts": {**RECORD["facts"], "messages_waiting": waiting}}
+    found = explain(record, PLAN, CREATIVES).text
+    assert "3 decided and yet to leave" in found
+
+
 def test_the_customer_is_told_in_the_second_person_and_of_the_right_to_object() -> None:
     told = explain(RECORD, PLAN, CREATIVES, reader="customer").text
     assert TO_CUSTOMER[Reason.FREQUENCY_CAP] in told

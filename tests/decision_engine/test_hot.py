@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -442,7 +443,15 @@ def test_a_message_that_waits_counts_in_the_next_decision(tmp_path: Path) -> Non
         # One message a day: what leaves at once is three days apart from the one that waits.
         assert capped == {"email.what_it_includes.none.d3"}
         waiting = hot.path.known.people.columns(CUSTOMER, micros(NOW.isoformat()))
-        assert waiting["messages_waiting"] == f"{micros(first['send_at'])} email"
+        entry = f"{micros(first['send_at'])} email {first['decision_id']}"
+        assert waiting["messages_waiting"] == entry
+        stop = {"kind": "stop", "by": "ann", "why": "a call", "decision_id": first["decision_id"]}
+        word = workspace.override_log.add(agent="another", **stop)
+        stopped, capped = await decided(4, "caller")
+        assert not capped
+        assert json.loads(stopped["facts"])["messages_waiting"] == ""
+        workspace.override_log.add(kind="release", by="ann", why="no", releases=word.override_id)
+        assert (await decided(5, "caller"))[1] == {"email.what_it_includes.none.d3"}
         publish(hot.store, workspace, as_of=micros(NOW.isoformat()) + 1)
         hot.path.known.people.published(CUSTOMER)
         known = hot.path.known.people.columns(CUSTOMER, micros(NOW.isoformat()) + 2)

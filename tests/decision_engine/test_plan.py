@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -30,7 +31,7 @@ from decision_engine.plan.report import APPROVALS, NO_CHANGE, render
 from decision_engine.plan.result import Plan
 from decision_engine.plan.sides import moves_of, side_of
 from decision_engine.plan.tally import Change, Tally
-from decision_engine.types import Reason
+from decision_engine.types import Reason, seconds_of
 from decision_engine.workspace import Workspace
 from tests.end_to_end.bench_decide import AS_OF, PROFILES
 
@@ -271,6 +272,25 @@ def test_a_plan_of_what_nobody_touched_is_what_decide_then_does(shop: Path) -> N
             " where slot <> 'earlier' group by 1"
         )
     assert {name: n[1] for name, n in found.actions.items()} == dict(rows)
+
+
+def test_what_a_person_stopped_counts_neither_here_nor_in_decide(shop: Path) -> None:
+    """Everybody has a message waiting for the evening; a cap lets nobody get another one."""
+    at = round(seconds_of(AS_OF + timedelta(hours=20)) * 1e6)
+    workspace = Workspace.open(shop)
+    with workspace.warehouse() as warehouse:
+        entry = f"'{at} email d-' || customer_id"
+        warehouse.rows(f"update {workspace.model(FEATURES)} set messages_waiting = {entry}")
+    sent = {c for c, d in really_decided(shop).items() if d["channel"]}
+    assert sum(n.after for n in plan(workspace).sends.values()) == 0
+    some = sorted(sent)[:9]
+    for customer in some:
+        overriding(shop, kind="stop", agent="second", decision_id=f"d-{customer}")
+    found = plan(workspace)
+    assert not found.has_changes, "what somebody stopped is no edit"
+    after = {c: d for c, d in decided_anew(workspace).items() if d["channel"]}
+    assert after.keys() <= set(some)
+    assert sum(n.after for n in found.sends.values()) == len(after) > 0
 
 
 def test_a_limit_counts_what_the_days_before_have_used(shop: Path) -> None:

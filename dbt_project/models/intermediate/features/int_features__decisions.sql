@@ -49,7 +49,8 @@ waiting as (
     select
         decisions.customer_id as waits,
         {{ dbt.listagg(
-            "cast(" ~ nextmove.epoch_us('decisions.send_at') ~ " as text) || ' ' || decisions.channel",
+            "cast(" ~ nextmove.epoch_us('decisions.send_at') ~ " as text) || ' ' || decisions.channel"
+                ~ " || ' ' || decisions.decision_id",
             "','", 'order by decisions.send_at, decisions.decision_id'
         ) }} as messages_waiting
     from {{ ref('fct_decisions') }} as decisions
