@@ -9,15 +9,12 @@ from scipy import special
 
 from connectors.base import Warehouse
 from decision_engine.errors import StepError
-from decision_engine.evaluation_log import AgentLog, read_retention
+from decision_engine.evaluation_log import AgentLog, fit_of, read_retention
 from decision_engine.features import feature_names, source_of
 from decision_engine.lift import Interval
-from decision_engine.reward_model import cross_fit, folds_of
 from decision_engine.types import TREATMENT, Bools, Floats, Ints
 from decision_engine.uplift import Effect, PersonalEffect, choose, effects, personal_effect
 from decision_engine.workspace import Workspace
-
-SEED = 1  # of the folds: the same log gives the same report
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,9 @@ class _Known:
 def _known(found: AgentLog) -> _Known | None:
     lot = found.of_kind("uniform")
     rows = found.of_group(*lot, TREATMENT)
-    if len(rows) < 2:
+    fit = fit_of(found, rows)
+    if fit is None:
         return None
-    log = found.log.take(rows)
-    fold = folds_of(log, np.random.default_rng(SEED))
-    fit = cross_fit(log, found.x[rows], len(found.actions), fold)
     by_lot = np.isin(rows, found.of_group(*lot))
     return _Known(found, rows, by_lot, fit.predictions)
 

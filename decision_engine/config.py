@@ -158,6 +158,8 @@ class Agent(Frozen, frozen=True):
     `sequence_credit` is the share of what a decision earns that the agent's decision before it,
     for the same customer, is credited with too; the one before that gets that share of it.
     With `crm_task` each move for somebody with a CRM contact is a task of that contact's owner.
+    With `pause_weak` a creative is frozen by `learn` when the agent certainly earns more without
+    it, at most one at a time.
     """
 
     agent: Name
@@ -177,6 +179,7 @@ class Agent(Frozen, frozen=True):
     triggers: tuple[Trigger, ...] = ()
     sequence_credit: Share = 0.0
     crm_task: bool = False
+    pause_weak: bool = False
 
 
 class Creative(Frozen, frozen=True):

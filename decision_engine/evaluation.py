@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
 from connectors.base import Warehouse
-from decision_engine.causes import SEED, Retention, effects_of, retention_of
+from decision_engine.causes import Retention, effects_of, retention_of
 from decision_engine.drift import Drift, drift, scores_of
 from decision_engine.epochs import read_state
 from decision_engine.errors import StepError
-from decision_engine.evaluation_log import AgentLog, customers_of, read_log
+from decision_engine.evaluation_log import AgentLog, customers_of, fit_of, read_log
 from decision_engine.fairness import Share, fairness_of
 from decision_engine.guardrail_prices import prices_of
 from decision_engine.held_out import chances_of
 from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
 from decision_engine.logged import REWARDS
+from decision_engine.pausing import withouts_of
 from decision_engine.progress import Progress, progress
-from decision_engine.reward_model import CrossFit, cross_fit, folds_of
+from decision_engine.reward_model import CrossFit
 from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
 from decision_engine.types import TREATMENT, Ints
 from decision_engine.uplift import Effect
 from decision_engine.waterfall import Randomised, Waterfall, waterfall
+from decision_engine.weak import Without
 from decision_engine.workspace import Workspace
 
 CONTAMINATION = "rpt_holdout_contamination"
@@ -66,6 +69,7 @@ class AgentEvaluation:
     prices: dict[str, Lift]
     machine_events: int
     fairness: tuple[Share, ...]
+    withouts: dict[str, Without]
     progress: Progress | None = None
     retention: Retention | None = None
 
@@ -85,9 +89,9 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
     found = read_log(workspace, warehouse, name)
     if found is None:
         return None
-    content = content_of(workspace, name)
+    content, now = content_of(workspace, name), datetime.now(UTC).replace(tzinfo=None)
     random = found.of_group(*found.of_kind("uniform"))
-    fit = _fit(found, random)
+    fit = fit_of(found, random)
     return AgentEvaluation(
         decisions=len(found.log),
         left_out=found.left_out,
@@ -102,6 +106,7 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         contamination=contamination_of(workspace, warehouse, name),
         prices=prices_of(workspace, warehouse, name),
         machine_events=_machine_events(workspace, warehouse, name),
+        withouts=withouts_of(workspace, warehouse, name, now, found, random, fit),
         fairness=fairness_of(workspace, warehouse, name, TREATMENT, found.of_kind("uniform")),
     )
 
@@ -176,14 +181,6 @@ def _moments(found: AgentLog) -> dict[str, Moments]:
 
 def _first(moments: Moments) -> tuple[float, float]:
     return float(moments.mean[0]), float(moments.covariance[0, 0])
-
-
-def _fit(found: AgentLog, rows: Ints) -> CrossFit | None:
-    if len(rows) < 2:
-        return None
-    log = found.log.take(rows)
-    fold = folds_of(log, np.random.default_rng(SEED))
-    return cross_fit(log, found.x[rows], len(found.actions), fold)
 
 
 def drifts_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Drift]:

@@ -17,12 +17,14 @@ from connectors.base import Warehouse
 from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.evaluate import Log
 from decision_engine.features import feature_names
-from decision_engine.logged import REWARDS
-from decision_engine.training import rewards_as_of
+from decision_engine.logged import REWARDS, rewards_as_of
+from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.types import Bools, Floats, Ints, Reason
 from decision_engine.workspace import Workspace
 
 _DAY = 86_400.0
+
+_SEED = 1  # of the folds: the same log gives the same report
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,15 @@ class AgentLog:
         return found
 
 
+def fit_of(found: AgentLog, rows: Ints) -> CrossFit | None:
+    """What is expected of each action on some rows, by models that have not seen their customer."""
+    if len(rows) < 2:
+        return None
+    log = found.log.take(rows)
+    fold = folds_of(log, np.random.default_rng(_SEED))
+    return cross_fit(log, found.x[rows], len(found.actions), fold)
+
+
 def customers_of(log: Log) -> Ints:
     """The customer code of each row; every row its own when there are none."""
     return np.arange(len(log)) if log.customer is None else log.customer
@@ -70,6 +81,12 @@ def customers_of(log: Log) -> Ints:
 def read_log(workspace: Workspace, warehouse: Warehouse, agent: str) -> AgentLog | None:
     """The agent's closed decisions; None when there are none with today's actions."""
     return _read(workspace, warehouse, agent, "r.reward", "", "r.is_closed", [])
+
+
+def read_drawn(workspace: Workspace, warehouse: Warehouse, agent: str) -> AgentLog | None:
+    """As `read_log`, of the decisions that were made at random only."""
+    is_drawn = "r.is_closed and d.policy = 'uniform'"
+    return _read(workspace, warehouse, agent, "r.reward", "", is_drawn, [])
 
 
 def read_retention(

@@ -12,6 +12,7 @@ from decision_engine.backtest_report import number, shown_interval
 from decision_engine.causes import Retention
 from decision_engine.evaluation import AgentEvaluation, Contamination
 from decision_engine.lift import Interval, mean_interval
+from decision_engine.pausing import words
 from decision_engine.progress import DAYS, WORTH
 from decision_engine.terminal import new_table
 from decision_engine.uplift import Effect
@@ -27,11 +28,11 @@ def render(result: Mapping[str, AgentEvaluation | None]) -> RenderableType:
     parts: list[RenderableType] = []
     for name, found in result.items():
         parts.append(Text(f"\n{name}", style="bold"))
-        parts += [Text("No closed decisions yet.")] if found is None else _agent(found)
+        parts += [Text("No closed decisions yet.")] if found is None else _agent(name, found)
     return Group(*parts)
 
 
-def _agent(found: AgentEvaluation) -> list[RenderableType]:
+def _agent(name: str, found: AgentEvaluation) -> list[RenderableType]:
     text = f"{found.decisions:,} closed decisions"
     if found.left_out:
         text += f"; {found.left_out:,} made with other actions or features are left out"
@@ -52,6 +53,7 @@ def _agent(found: AgentEvaluation) -> list[RenderableType]:
         *map(Text, fairness_lines(found)),
         *map(Text, drift_lines(found)),
         *map(Text, progress_lines(found)),
+        *map(Text, weak_lines(name, found)),
     ]
 
 
@@ -223,6 +225,16 @@ def progress_lines(found: AgentEvaluation) -> list[str]:
         "undecidable": f"Whether more is in these actions will stay open: {seen}, but {worth}.",
     }
     return [f"- {said[left.verdict]}"]
+
+
+def weak_lines(agent: str, found: AgentEvaluation) -> list[str]:
+    """The creative that the agent would be better off without, and how to pause it."""
+    weak = [(name, without) for name, without in found.withouts.items() if without.is_weak]
+    return [
+        f"- {name} is weak: {words(without)}. To pause it: nextmove override freeze {agent} {name}"
+        " --why ..."
+        for name, without in weak[:1]
+    ]
 
 
 def drift_lines(found: AgentEvaluation) -> list[str]:

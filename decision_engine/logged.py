@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,19 @@ from decision_engine.types import Contexts, Epoch, column_of
 from decision_engine.workspace import Workspace
 
 REWARDS = "fct_decision_rewards"
+
+
+def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None:
+    """The moment (UTC) the rewards were built for; None when there are no decisions."""
+    found = warehouse.rows(
+        f"select starts_at, age_hours from {workspace.model(REWARDS)}"
+        " order by starts_at desc limit 1"
+    )
+    if not found:
+        return None
+    starts_at, age_hours = found[0]
+    moment: datetime = starts_at + timedelta(microseconds=round(age_hours * 3_600_000_000))
+    return moment
 
 
 def epochs_with(

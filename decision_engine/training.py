@@ -31,8 +31,9 @@ from decision_engine.learn import (
     learn_anew,
     outgrown,
 )
-from decision_engine.logged import REWARDS, epochs_with
+from decision_engine.logged import REWARDS, epochs_with, rewards_as_of
 from decision_engine.override_labels import label
+from decision_engine.pausing import pause_weak
 from decision_engine.policies import kind_of, shared_units
 from decision_engine.promotion import FOLDS, promotion
 from decision_engine.state import CONTEXT_FREE, PolicyState, save
@@ -54,7 +55,8 @@ def learn_all(
     """A new state for each agent whose outcomes say something new; a row per agent.
 
     Repeating it for the same moment changes nothing. A state that the promotion gate holds back
-    is not put to use, but for the agents named in `promote`. StepError when one is unknown.
+    is not put to use, but for the agents named in `promote`. A weak creative is frozen where an
+    agent has `pause_weak`. StepError when an agent is unknown.
     """
     if unknown := sorted(set(promote) - set(workspace.agents)):
         raise StepError(f"no agent is called {unknown[0]}; there are {', '.join(workspace.agents)}")
@@ -67,6 +69,9 @@ def learn_all(
             name: learn_agent(workspace, warehouse, name, as_of, dry_run, name in promote)
             for name in sorted(workspace.agents)
         }
+        for name, row in rows.items():
+            paused = pause_weak(workspace, warehouse, name, as_of, dry_run)
+            row["note"] = "; ".join(filter(None, (row["note"], paused)))
         for name in rows if not dry_run else ():
             start_from_prior(workspace, warehouse, name, as_of)
         if not dry_run:
@@ -134,19 +139,6 @@ def learn_agent(
 def _without(part: Rewards, fold: int) -> Rewards:
     """But for the closed decisions of some customers."""
     return part.take(~(part.is_closed & (part.bucket % FOLDS == fold)))
-
-
-def rewards_as_of(workspace: Workspace, warehouse: Warehouse) -> datetime | None:
-    """The moment (UTC) the rewards were built for; None when there are no decisions."""
-    found = warehouse.rows(
-        f"select starts_at, age_hours from {workspace.model(REWARDS)}"
-        " order by starts_at desc limit 1"
-    )
-    if not found:
-        return None
-    starts_at, age_hours = found[0]
-    moment: datetime = starts_at + timedelta(microseconds=round(age_hours * 3_600_000_000))
-    return moment
 
 
 def outcomes_of(workspace: Workspace, warehouse: Warehouse, agent: str) -> list[list[Any]]:

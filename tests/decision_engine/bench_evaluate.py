@@ -88,7 +88,7 @@ def row(name: str, r: dict[str, float]) -> str:
 
 
 def changes(share: float, broken: list[str]) -> Iterator[str]:
-    """Drift and plateau: false alarms and power."""
+    """Drift, plateau and weak creatives: false alarms and power."""
     repeats = round(2000 * share)
     found = campaigns.drift_rates(repeats, SEED)
     yield f"\n{repeats} actions, {campaigns.DRIFT_DAYS} days, then a change or none; daily looks"
@@ -101,6 +101,12 @@ def changes(share: float, broken: list[str]) -> Iterator[str]:
     yield from (f"  {name}: {value:.3g}" for name, value in ends.items())
     if ends["called while there was more"] > 0.05 + 2 * np.sqrt(0.05 * 0.95 / repeats):
         broken.append("false plateaus")
+    repeats = round(500 * share)
+    called = campaigns.weak_rates(repeats, SEED)
+    yield f"\n{repeats} campaigns of 6 actions, looks at {campaigns.LOOKS}: weak creatives"
+    yield from (f"  {name}: {value:.3g}" for name, value in called.items())
+    if max(list(called.values())[:2]) > 0.05 + 2 * np.sqrt(0.05 * 0.95 / repeats):
+        broken.append("creatives falsely called weak")
 
 
 if __name__ == "__main__":
