@@ -24,8 +24,9 @@ from decision_engine.guardrails import (
     message_of,
     refused,
 )
+from decision_engine.intents import DECIDED_FOR
 from decision_engine.limits_left import Till, left
-from decision_engine.merged import DECIDED_FOR, is_kept_out, known_as, once_known_as
+from decision_engine.merged import is_kept_out, known_as, once_known_as
 from decision_engine.news import Feed, Identifier
 from decision_engine.overrides import Overrides
 from decision_engine.types import Action, Reason

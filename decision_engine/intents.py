@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from connectors.base import Warehouse
-from decision_engine.config import Creative, needs_approval
+from decision_engine.config import needs_approval
 from decision_engine.errors import StepError
-from decision_engine.merged import DECIDED_FOR, MERGES
 from decision_engine.opt_outs import OptOut, token_of
 from decision_engine.overrides import Override, is_approved
 from decision_engine.types import REP
 from decision_engine.workspace import Workspace
 
 MESSAGES = "messages"
+MERGES = "int_identity__merges"
+DECIDED_FOR = "decided_for"
+"""In a send intent, the customer of its decision, where that is not its customer any more."""
 
 
 def undispatched(
@@ -137,8 +139,7 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
     """One decision as a send intent. It holds no address: the vendor knows the person."""
     creative = workspace.creatives[row["creative"]]
     is_merged = row["decided_for"] != row["customer_id"]
-    is_for_rep = row["channel"] == REP
-    return {
+    intent = {
         "send_key": send_key(workspace.project.project, row),
         "decision_id": row["decision_id"],
         "customer_id": row["customer_id"],
@@ -159,12 +160,11 @@ def intent_of(workspace: Workspace, row: dict[str, Any]) -> dict[str, Any]:
             "subject": creative.subject,
             **({"body": creative.body} if creative.body else {}),
             **_opt_out(workspace, row),
-            **(_for_rep(creative, row) if is_for_rep else {}),
         },
-        **({"known_as": {"contact_id": row["contact_id"] or ""}} if is_for_rep else {}),
         "send_at": row["send_at"].isoformat(),
         "expires_at": row["expires_at"].isoformat(),
     }
+    return of_contact(intent, row) if row["channel"] == REP else intent
 
 
 def _opt_out(workspace: Workspace, row: dict[str, Any]) -> dict[str, str]:
@@ -176,18 +176,24 @@ def _opt_out(workspace: Workspace, row: dict[str, Any]) -> dict[str, str]:
     return {"unsubscribe_url": f"{workspace.public_url}/unsubscribe/{token}"}
 
 
-def _for_rep(creative: Creative, row: dict[str, Any]) -> dict[str, Any]:
-    """Whom it is about and whose they are, by the CRM's ids, and all of it as one text."""
+def of_contact(intent: dict[str, Any], who: Mapping[str, Any]) -> dict[str, Any]:
+    """The intent of a rep's move, with whom it is about by the CRM's ids, and all as one text.
+
+    `who` has contact_id, account_id and rep_id, None where the CRM does not know the customer.
+    """
+    fields = intent["fields"]
     about = (
-        f"Customer {row['external_id']}, contact {row['contact_id']} of {row['rep_id']},"
-        f" decision {row['decision_id'][:12]}."
+        f"Customer {intent['external_id']}, contact {who['contact_id']} of {who['rep_id']},"
+        f" decision {intent['decision_id'][:12]}."
     )
-    return {
-        "text": "\n\n".join(filter(None, (creative.subject, creative.body, about))),
-        "account_id": row["account_id"],
-        "rep_id": row["rep_id"],
-        "due_at": f"{row['send_at'].isoformat()}Z",
+    told = {
+        "text": "\n\n".join(filter(None, (fields["subject"], fields.get("body"), about))),
+        "account_id": who["account_id"],
+        "rep_id": who["rep_id"],
+        "due_at": f"{intent['send_at']}Z",
     }
+    known_as = {"contact_id": who["contact_id"] or ""}
+    return {**intent, "known_as": known_as, "fields": {**fields, **told}}
 
 
 def send_key(project: str, row: dict[str, Any]) -> str:

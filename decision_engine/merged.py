@@ -14,21 +14,23 @@ from connectors.base import Warehouse
 from connectors.journal import Journal
 from decision_engine import keys
 from decision_engine.agent_in_epoch import group_salt
+from decision_engine.intents import DECIDED_FOR, MERGES, of_contact
 from decision_engine.policies import kind_of
+from decision_engine.types import REP
 from decision_engine.workspace import Workspace
 
-MERGES = "int_identity__merges"
-DECIDED_FOR = "decided_for"
-"""In a send intent, the customer of its decision, where that is not its customer any more."""
 _PART = 20_000
 """Values in one statement: some warehouses limit its length to a megabyte."""
 
 
 class Known(NamedTuple):
-    """Who a customer is now."""
+    """Who a customer is now, and what the CRM knows of them."""
 
     customer_id: str
     external_id: str
+    contact_id: str | None = None
+    account_id: str | None = None
+    rep_id: str | None = None
 
 
 def known_as(
@@ -37,7 +39,8 @@ def known_as(
     """Those of the customers who were merged into another one, with that one."""
     ids = sorted(set(customer_ids))
     query = (
-        "select m.old_customer_id, c.customer_id, c.external_id"
+        "select m.old_customer_id, c.customer_id, c.external_id, c.contact_id, c.account_id,"
+        " c.rep_id"
         f" from {workspace.model(MERGES)} m join {workspace.model('dim_customers')} c"
         f" on m.customer_id = c.customer_id where {warehouse.among('m.old_customer_id')}"
     )
@@ -67,7 +70,9 @@ def once_known_as(
 def readdressed(intent: Mapping[str, Any], now: Known) -> dict[str, Any]:
     """The intent for who its person is now; it stays the same send."""
     decided_for = intent.get(DECIDED_FOR, intent["customer_id"])
-    return {**intent, **now._asdict(), DECIDED_FOR: decided_for}
+    who = {"customer_id": now.customer_id, "external_id": now.external_id, DECIDED_FOR: decided_for}
+    moved = {**intent, **who}
+    return of_contact(moved, now._asdict()) if intent["channel"] == REP else moved
 
 
 def follow(

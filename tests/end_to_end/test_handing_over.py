@@ -10,8 +10,10 @@ from decision_engine.audit import explain_decision
 from decision_engine.batch import decide_all
 from decision_engine.delivery import open_delivery
 from decision_engine.epochs import FEATURES
+from decision_engine.intents import message_of
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
+from tests.end_to_end.test_waits import followed, merge, verdicts
 from tests.sandbox_process import Sandbox
 
 AGENT = """
@@ -60,6 +62,44 @@ def capacity(workspace: Workspace, calls: int) -> None:
             " (select min(rep_id) from raw.crm_reps)",
             [calls],
         )
+
+
+def test_after_a_merge_a_rep_is_told_of_the_contact_who_is_left(project: Path) -> None:
+    prepared(project)
+    path = project / "agents" / "renewals.yml"
+    waits = "{creative: call_back, wait_days: [2]}"
+    path.write_text(AGENT.replace("{creative: call_back}", waits))
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    with open_delivery(workspace) as delivery:
+        delivery.dispatch(midnight(0).date().isoformat(), midnight(0))
+        later = midnight(0) + timedelta(days=4)
+        one, two, other = [i for i in delivery.journal.due(later) if i["channel"] == "rep"][:3]
+    with workspace.warehouse() as warehouse:
+        ((stranger,),) = warehouse.rows(
+            f"select min(customer_id) from {workspace.model(FEATURES)} where has_rep is not true"
+        )
+        customers = workspace.model("dim_customers")
+        warehouse.rows(
+            f"update {customers} set account_id = 'a78', rep_id = '78' where customer_id = ?",
+            [two["customer_id"]],
+        )
+    merge(workspace, one["customer_id"], two["customer_id"])
+    merge(workspace, other["customer_id"], stranger)
+    now = followed(workspace, later)
+    moved = now[one["decision_id"]]
+    assert moved["known_as"] == two["known_as"] != one["known_as"]
+    about = two["fields"]["text"].replace(two["decision_id"][:12], one["decision_id"][:12])
+    theirs = {"account_id": "a78", "rep_id": "78", "text": about.replace(" of 77,", " of 78,")}
+    assert moved["fields"] == {**one["fields"], **theirs}
+    # Dispatched only now it says the same.
+    with workspace.warehouse() as warehouse:
+        again = message_of(workspace, warehouse, one["decision_id"])
+        table = workspace.model(FEATURES)
+        warehouse.rows(f"update {table} set as_of = as_of + interval 2 day, consent_rep = true")
+    assert again is not None
+    assert {**again, "time_zone": moved["time_zone"]} == moved
+    assert verdicts(workspace, [now[other["decision_id"]]]) == {stranger: "unreachable"}
 
 
 def test_a_rep_is_told_once_and_no_more_often_than_reps_have_time(
