@@ -13,13 +13,14 @@ from decision_engine.types import Column, Contexts
 
 
 def contexts_of(batch: pa.RecordBatch) -> Contexts:
-    """A batch with a `customer_id` column as Contexts; the other columns by name."""
+    """A batch with a `customer_id` column as Contexts; that and the other columns by name."""
+    who = batch.column("customer_id").to_numpy(zero_copy_only=False)
     columns = {
         name: column_of_array(batch.column(i))
         for i, name in enumerate(batch.schema.names)
         if name != "customer_id"
     }
-    return Contexts(batch.column("customer_id").to_numpy(zero_copy_only=False), columns)
+    return Contexts(who, {**columns, "customer_id": Column(who, np.ones(len(who), dtype=bool))})
 
 
 def column_of_array(array: pa.Array) -> Column:

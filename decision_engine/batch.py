@@ -110,9 +110,10 @@ def empty_audiences(
 
 
 def needed(project: Project, agents: list[AgentInEpoch]) -> tuple[str, ...]:
-    """The columns of one scan that serves all agents."""
+    """The columns of one scan that serves all agents, beside the customer's id."""
     of_agents = all_needed_columns([(a.config, a.plan.catalog) for a in agents], project)
-    return tuple(sorted({*of_agents, *(c for a in agents for c in a.overrides.columns)}))
+    read = {*of_agents, *(c for a in agents for c in a.overrides.columns)}
+    return tuple(sorted(read - {"customer_id"}))
 
 
 def decided(

@@ -28,11 +28,12 @@ _column = partial(tuple.__new__, Column)
 class Layout:
     """The columns of a profile table by their kind, worked out once.
 
-    `types` maps column names to warehouse types; `customer_id` is not a column. Numbers become
+    `types` maps column names to warehouse types; `customer_id` is no part of a row. Numbers become
     float64, times Unix seconds, all else text, as in `arrow.column_of_array`.
     """
 
     def __init__(self, types: Mapping[str, str]) -> None:
+        self._says_who = "customer_id" in types
         self.names: dict[Block, list[str]] = {block: [] for block in _DTYPES}
         for name, type_name in types.items():
             if name != "customer_id":
@@ -50,6 +51,8 @@ class Layout:
             columns |= zip(names, map(_column, zip(data, valid, strict=True)), strict=True)
         ids = np.empty(n, dtype=object)
         ids[:] = customer_ids
+        if self._says_who:
+            columns["customer_id"] = Column(ids, np.ones(n, dtype=bool))
         return Contexts(ids, columns)
 
 

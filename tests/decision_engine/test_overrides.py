@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from decision_engine import epochs
 from decision_engine.across_agents import decide_batch
 from decision_engine.agent_in_epoch import AgentInEpoch
-from decision_engine.batch import decide_all
+from decision_engine.batch import decide_all, decided
 from decision_engine.cli import main
 from decision_engine.config import SmallList
+from decision_engine.data_checks import check
 from decision_engine.decrees import with_lists
 from decision_engine.guardrails import GUARDRAILS, REASON_NAMES, at_send, judge
 from decision_engine.override_labels import label, score
@@ -35,6 +36,7 @@ from decision_engine.overrides import (
     standing,
 )
 from decision_engine.scene import Scene
+from decision_engine.service.deciding import Decider
 from decision_engine.types import Contexts, Epoch, Reason
 from decision_engine.workspace import Workspace
 from tests.decision_engine.test_batch import EPOCH, Shop
@@ -360,6 +362,29 @@ def test_no_decision_violates_a_guardrail_in_any_order(shop: Shop) -> None:
                 assert not (ruled_out & np.isin(made.action, actions)).any(), guardrail.__name__
                 asked += len(made)
     assert asked > 5_000
+
+
+def test_one_customer_is_excluded_by_their_id(folder: Path, shop: Shop) -> None:
+    """A rule may say who: in the check of the data, in the batch and in the service."""
+    _, sent = shop.decide(shop.contexts)[0]
+    who = sent.customer_ids[sent.action > 0][0]
+    run(folder, "exclude", f"customer_id = '{who}'", "--why", "they asked us to")
+    workspace, day = Workspace.open(folder), AS_OF + timedelta(days=1)
+    with workspace.warehouse() as warehouse:
+        assert check(workspace, warehouse, day, {}, write=False) == {}
+        begun = epochs.begin(workspace, warehouse, day)
+        agents = epochs.freeze(workspace, warehouse, begun)
+        tables = list(decided(workspace, warehouse, agents, begun, lambda _: None))
+    rows = {row["customer_id"]: row for table in tables for row in table.to_pylist()}
+    assert rows[who]["action"] == "no_action"
+    assert [i for i, row in rows.items() if Reason.EXCLUDED in row["reasons"]] == [who]
+
+    states, now = {a.name: a.state for a in agents}, workspace.overrides()
+    decider = Decider(workspace, states, is_stopped=False, overrides=now)
+    index = shop.profiles["customer_id"].to_pylist().index(who)
+    (profile,) = shop.profiles.slice(index, 1).to_pylist()
+    made = decider.decide([("now", who, profile)], [a.name for a in agents], day)
+    assert (made[who]["action"], made[who]["reasons"]) == ("no_action", rows[who]["reasons"])
 
 
 def test_overrides_become_labels_and_are_scored(folder: Path, shop: Shop) -> None:
