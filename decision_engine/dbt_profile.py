@@ -27,7 +27,8 @@ def output_of(folder: Path, target: str) -> yaml.Node:
     """The output `target` of the profile of the dbt project in `folder`.
 
     All of the file when the project does not say which profile it uses: dbt complains of that.
-    ConfigurationError when the file is no YAML, or has no such profile or output.
+    ConfigurationError when the file is no YAML, or has no such profile or output, or one whose
+    `type` is another than the target is called.
     """
     node = _read(folder / "profiles.yml")
     profile = _profile_name(folder)
@@ -36,7 +37,20 @@ def output_of(folder: Path, target: str) -> yaml.Node:
         if under is None:
             raise _at(node.start_mark, f"`{name}` is missing here")
         node = under
+    if profile:
+        _check_type(node, target)
     return node
+
+
+def _check_type(output: yaml.Node, target: str) -> None:
+    """Outputs are called like their warehouse, which is what dbt calls its adapter too."""
+    found = dict(_fields(output)).get("type")
+    if found is None:
+        raise _at(output.start_mark, f"`type` is missing here; it should be `{target}`")
+    is_made_by_jinja = "{" in str(found.value)
+    if found.value != target and not is_made_by_jinja:
+        what = f"`type` is no adapter for this warehouse; did you mean `{target}`?"
+        raise _at(found.start_mark, what)
 
 
 def is_about_profile(error: BaseException | None) -> bool:

@@ -248,6 +248,18 @@ def test_check_looks_for_the_profile_and_for_who_can_approve(project: Path) -> N
     assert result.stderr.startswith("dbt/profiles.yml: is missing")
 
 
+def test_check_sees_a_misspelt_adapter(project: Path) -> None:
+    edit(project, PROFILE, "type: duckdb", "type: duckbd")
+    result = nextmove("check", "--project", str(project))
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "dbt/profiles.yml:5:13: `type` is no adapter for this warehouse; did you mean `duckdb`?"
+    )
+    assert len(result.stderr.splitlines()) == 1
+    edit(project, PROFILE, "type: duckbd", "type: \"{{ env_var('HUNTER', 'duckdb') }}\"")
+    assert nextmove("check", "--project", str(project)).exit_code == 0
+
+
 def put_into_profile(folder: Path, before: str, after: str) -> None:
     """A new project whose profile has something wrong."""
     assert nextmove("init", str(folder)).exit_code == 0
@@ -284,7 +296,9 @@ def test_a_wrong_profile_is_told_before_anything_is_made(
         ("threads: 4", "threads: hunter", "8:16: dbt cannot use this value"),
         ("TimeZone: UTC", 'TimeZone: "{{hunter"', "11:19: dbt cannot use this value"),
         ("NEXTMOVE_DUCKDB_PATH", "hunter", "6:13: takes an environment variable that is not set"),
-        ("type: duckdb", "type: hunter", "5:7: dbt cannot use this output"),
+        ("type: duckdb", "type: hunter", "5:13: `type` is no adapter"),
+        ("type: duckdb", "type: [hunter]", "5:13: `type` is no adapter"),
+        ("type: duckdb", "hunter: duckdb", "5:7: `type` is missing here; it should be `duckdb`"),
         ("    duckdb:", "    hunter:", "4:5: `duckdb` is missing here"),
         ("nextmove:\n", "- hunter\n---\n", "2:1: is not valid YAML"),
     ],
