@@ -124,12 +124,22 @@ def _column_kind(node: exp.Column, types: Types) -> Kind | None:
     if types is None:
         return None
     if name not in types:
-        raise RuleError(unknown("column", name, types), at)
+        quoted = exp.Literal.string(node.name).sql(dialect="duckdb")
+        hint = f" (a text is written in quotes: {quoted})" if _is_text(node, types) else ""
+        raise RuleError(f"{unknown('column', name, types)}{hint}", at)
     kind = kind_of_type(types[name])
     if kind is None:
         takes = "rules take number, text, boolean, timestamp without zone"
         raise RuleError(f"column '{name}' is {types[name]}; {takes}", at)
     return kind
+
+
+def _is_text(node: exp.Column, types: Mapping[str, str]) -> bool:
+    """Whether what is no column is compared with a text: quotes may have been forgotten."""
+    if not isinstance(node.parent, (exp.EQ, exp.NEQ, exp.In, *ORDERED)):
+        return False
+    columns = map(name_of, node.parent.find_all(exp.Column))
+    return any(kind_of_type(types.get(column, "")) == "text" for column in columns)
 
 
 def _computed_kind(node: exp.Expr, types: Types) -> Kind | None:
@@ -191,7 +201,7 @@ def _check_comparison(node: exp.Expr, types: Types) -> None:
     if node.args.get("symmetric"):
         raise _refused(node)
     if isinstance(node, exp.In) and not (node.expressions and _are_constants(operands[1:])):
-        raise _refused(node, "; IN takes a list of numbers, texts or times")
+        raise _refused(node, "; IN takes a list of numbers, texts in quotes or times")
     if _same_kind(operands, types) == "boolean" and isinstance(node, ORDERED):
         raise _refused(node, "; true and false have no order")
 
@@ -226,6 +236,8 @@ def _same_kind(operands: Sequence[exp.Expr], types: Types) -> Kind | None:
 def _refused(node: exp.Expr, why: str = "") -> RuleError:
     if isinstance(node, exp.Null):
         why = "; write IS NULL or IS NOT NULL"
+    if isinstance(node, exp.Alias):  # two words beside each other
+        why = "; a text is written in quotes, and AND or OR stands between conditions"
     return RuleError(f"{_text(node)} is not allowed in a rule{why}", _position(node))
 
 

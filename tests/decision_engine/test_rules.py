@@ -32,11 +32,26 @@ TYPES = {
 }
 
 
+@pytest.mark.parametrize("text", ["order_count = 1", "orders_count = one", "tier = 'a' AND gold"])
+def test_quotes_are_hinted_at_where_a_text_would_fit(text: str) -> None:
+    with pytest.raises(RuleError) as error:
+        compile_rule(text, TYPES)
+    assert "in quotes" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("order_count = 1", "character 1: unknown column 'order_count'"),
         ("order_count = 1", "did you mean 'orders_count'?"),
+        ("country = PT", "character 11: unknown column 'pt'"),
+        ("country = PT", " (a text is written in quotes: 'PT')"),
+        ('(country <> "PT")', " (a text is written in quotes: 'PT')"),
+        ("orders_count = 1 AND gold >= tier", " (a text is written in quotes: 'gold')"),
+        ("country BETWEEN 'A' AND PT", " (a text is written in quotes: 'PT')"),
+        ("lower(country) = pt", "(a text is written in quotes: 'pt')"),
+        ("country = New York", "; a text is written in quotes, and AND or OR"),
+        ("country IN (PT, ES)", "IN takes a list of numbers, texts in quotes or times"),
         ("tier < 5", "character 1: tier is a text and 5 is a number"),
         ("has_email AND tier", "character 15: tier is a text, not a boolean"),
         ("-tier = 'a'", "character 2: tier is a text, not a number"),
