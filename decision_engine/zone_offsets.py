@@ -61,6 +61,8 @@ def offsets(
 
 def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
     """The second between two moments at which the clock is set."""
+    # Clocks are set at whole seconds, so one lies between the whole seconds of the two as well.
+    low, high = low.replace(microsecond=0), high.replace(microsecond=0)
     before = _minutes(zone, low)
     while high - low > timedelta(seconds=1):
         middle = low + (high - low) // 2

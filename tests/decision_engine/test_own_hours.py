@@ -13,6 +13,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pytest
 import yaml
 
 from decision_engine.build import package_folder
@@ -122,3 +123,17 @@ def test_the_offsets_of_three_months_are_those_of_every_hour() -> None:
             (minutes,) = (m for a, b, m in rows if a <= at.replace(tzinfo=None) < b)
             assert at.astimezone(known(name)).utcoffset() == timedelta(minutes=minutes)
     assert len(list(offsets(known("Africa/Casablanca"), since, until))) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(1, 1), (600_000, 900_000), (1_500_000, 1), (1, 1_500_000), (10**12, 7)]
+)
+def test_a_change_is_found_between_moments_that_are_no_whole_seconds(
+    before: int, after: int
+) -> None:
+    change = datetime(2026, 3, 29, 1, tzinfo=UTC)
+    since = change - timedelta(microseconds=before)
+    until = change + timedelta(microseconds=after)
+    first, at, last = (moment.replace(tzinfo=None) for moment in (since, change, until))
+    rows = list(offsets(known("Europe/Lisbon"), since, until))
+    assert rows == [(first, at, 0), (at, last, 60)]
