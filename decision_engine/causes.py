@@ -157,7 +157,9 @@ def _latest_rows(found: AgentLog) -> Ints:
 
 def _together(found: AgentLog, action: int) -> float:
     means = [
-        found.log.reward[rows].mean() if (rows := found.log.action == a).any() else np.nan
+        found.log.reward[rows].mean()
+        if (rows := found.is_whole & (found.log.action == a)).any()
+        else np.nan
         for a in (action, 0)
     ]
     return float(means[0] - means[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,16 +12,17 @@ from decision_engine.causes import Retention, effects_of, retention_of
 from decision_engine.drift import Drift, drift, scores_of
 from decision_engine.epochs import read_state
 from decision_engine.errors import StepError
-from decision_engine.evaluation_log import AgentLog, customers_of, fit_of, read_log
+from decision_engine.evaluation_log import AgentLog, fit_of, read_log
+from decision_engine.experiment import read_experiment
 from decision_engine.fairness import Share, fairness_of
 from decision_engine.guardrail_prices import prices_of
 from decision_engine.held_out import chances_of
-from decision_engine.lift import Group, Lift, Moments, adjusted, lift, moments_of
+from decision_engine.lift import Group, Lift
 from decision_engine.logged import REWARDS
 from decision_engine.pausing import withouts_of
 from decision_engine.progress import Progress, progress
 from decision_engine.reward_model import CrossFit
-from decision_engine.sample_ratio import SampleRatio, sample_ratio, strata
+from decision_engine.sample_ratio import SampleRatio
 from decision_engine.types import TREATMENT, Ints
 from decision_engine.uplift import Effect
 from decision_engine.waterfall import Randomised, Waterfall, waterfall
@@ -49,12 +50,16 @@ class AgentEvaluation:
     """One agent's closed decisions, judged; keys are names of groups and actions.
 
     `lifts` of the treatment against each other group, per customer and by intention to treat,
-    adjusted for what was known at the customer's first decision. `effects` and `drifts` are
-    per decision: the ones from all decisions of known chances, the others from the groups that
-    choose at random. `retention` is there when the agent names it. `prices` are what waived
+    adjusted for what was known at the customer's first decision. `prices` are what waived
     guardrails cost. `machine_events` are opens and clicks of programs, which count for nothing.
     `fairness` says for each value of a segment how much its people get, as a share of what others
-    get. `progress` says whether anything is left to gain from the actions that exist.
+    get. `retention` is there when the agent names it.
+
+    The others speak of today's actions, so by decisions among these; `left_out` were made with
+    other features, or with actions that the agent has lost since. `effects` and `drifts` are per
+    decision: the ones from all decisions of known chances, the others from the groups that choose
+    at random. `progress` says whether anything is left to gain from the actions that exist;
+    `withouts`, by creative, what would become of the reward without it, the weakest first.
     """
 
     decisions: int
@@ -62,16 +67,16 @@ class AgentEvaluation:
     groups: dict[str, Group]
     sizes: SampleRatio | None
     lifts: dict[str, Lift]
-    waterfall: Waterfall | None
-    effects: dict[str, Effect]
-    drifts: dict[str, Drift]
     contamination: tuple[Contamination, ...]
     prices: dict[str, Lift]
     machine_events: int
     fairness: tuple[Share, ...]
-    withouts: dict[str, Without]
-    progress: Progress | None = None
     retention: Retention | None = None
+    waterfall: Waterfall | None = None
+    effects: dict[str, Effect] = field(default_factory=dict)
+    drifts: dict[str, Drift] = field(default_factory=dict)
+    progress: Progress | None = None
+    withouts: dict[str, Without] = field(default_factory=dict)
 
 
 def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
@@ -86,28 +91,36 @@ def evaluate_all(workspace: Workspace) -> dict[str, AgentEvaluation | None]:
 
 
 def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvaluation | None:
-    found = read_log(workspace, warehouse, name)
-    if found is None:
+    experiment = read_experiment(workspace, warehouse, name)
+    if experiment is None:
         return None
-    content, now = content_of(workspace, name), datetime.now(UTC).replace(tzinfo=None)
-    random = found.of_group(*found.of_kind("uniform"))
-    fit = fit_of(found, random)
-    return AgentEvaluation(
-        decisions=len(found.log),
-        left_out=found.left_out,
-        groups={g: Group(m.n, *_first(m)) for g, m in _moments(found).items()},
-        sizes=sizes_of(found),
-        lifts=lifts_of(found),
-        waterfall=waterfall_of(found, random, fit, content),
-        effects=effects_of(found),
-        retention=retention_of(workspace, warehouse, name),
-        drifts=drifts_of(found, random, fit),
-        progress=progress_of(workspace, warehouse, name, found, random, fit),
+    found = read_log(workspace, warehouse, name)
+    decisions = int(experiment.decisions.sum())
+    by_lot = found.of_kind("uniform") if found else []
+    evaluation = AgentEvaluation(
+        decisions=decisions,
+        left_out=decisions - (len(found.log) if found else 0),
+        groups=experiment.means(),
+        sizes=experiment.sizes(),
+        lifts=experiment.lifts(),
         contamination=contamination_of(workspace, warehouse, name),
         prices=prices_of(workspace, warehouse, name),
         machine_events=_machine_events(workspace, warehouse, name),
+        fairness=fairness_of(workspace, warehouse, name, TREATMENT, by_lot),
+        retention=retention_of(workspace, warehouse, name),
+    )
+    if found is None:
+        return evaluation
+    random = found.of_group(*by_lot)
+    fit = fit_of(found, random)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return replace(
+        evaluation,
+        waterfall=waterfall_of(found, random, fit, content_of(workspace, name)),
+        effects=effects_of(found),
+        drifts=drifts_of(found, random, fit),
+        progress=progress_of(workspace, warehouse, name, found, random, fit),
         withouts=withouts_of(workspace, warehouse, name, now, found, random, fit),
-        fairness=fairness_of(workspace, warehouse, name, TREATMENT, found.of_kind("uniform")),
     )
 
 
@@ -140,47 +153,6 @@ def content_of(workspace: Workspace, agent: str) -> Ints:
     said = [(a.channel, a.creative, a.incentive) for a in workspace.catalog(agent).actions]
     codes = {content: i for i, content in enumerate(dict.fromkeys(said))}
     return np.array([codes[content] for content in said], dtype=np.int64)
-
-
-def sizes_of(found: AgentLog) -> SampleRatio | None:
-    """Customers per group against the shares in force at each one's first decision."""
-    first = found.first_rows()
-    shares = found.shares[found.epoch[first]]
-    used = np.asarray(shares.min(axis=0) > 0)
-    if used.sum() < 2 or not used[found.group[first]].all():
-        return None
-    place = np.cumsum(used) - 1
-    counts, distinct = strata(place[found.group[first]], shares[:, used])
-    return sample_ratio(counts, distinct)
-
-
-def lifts_of(found: AgentLog) -> dict[str, Lift]:
-    """Treatment against every other group."""
-    moments = _moments(found)
-    if TREATMENT not in moments:
-        return {}
-    rows = {g: len(found.of_group(g)) for g in moments}
-    return {
-        g: lift(*adjusted(moments[TREATMENT], m), rows[TREATMENT] + rows[g])
-        for g, m in moments.items()
-        if g != TREATMENT
-    }
-
-
-def _moments(found: AgentLog) -> dict[str, Moments]:
-    """Each group's customers: reward of the whole period, context at their first decision."""
-    first = found.first_rows()
-    total = np.bincount(customers_of(found.log), found.log.reward)
-    x, group = found.x[first], found.group[first]
-    return {
-        name: moments_of(total[group == i], x[group == i])
-        for i, name in enumerate(found.groups)
-        if (group == i).sum() > 1
-    }
-
-
-def _first(moments: Moments) -> tuple[float, float]:
-    return float(moments.mean[0]), float(moments.covariance[0, 0])
 
 
 def drifts_of(found: AgentLog, rows: Ints, fit: CrossFit | None) -> dict[str, Drift]:
@@ -226,17 +198,20 @@ def waterfall_of(
     found: AgentLog, rows: Ints, fit: CrossFit | None, content: Ints
 ) -> Waterfall | None:
     """The parts of the lift over the holdout; None without the three groups it takes."""
+    # The lot's decisions alone say nothing of the groups of that time.
+    whole = found.is_whole
     quiet = [g for g in found.of_kind("fixed") if _does_nothing(found, g)]
-    held, treated = found.of_group(*quiet), found.of_group(TREATMENT)
-    if fit is None or not len(held) or not len(treated):
+    held, treated = (at[whole[at]] for at in (found.of_group(*quiet), found.of_group(TREATMENT)))
+    drawn = whole[rows]
+    if fit is None or not len(held) or not len(treated) or not drawn.any():
         return None
     return waterfall(
         Randomised(
             holdout=found.log.take(held),
-            random=found.log.take(rows),
+            random=found.log.take(rows[drawn]),
             treatment=found.log.take(treated),
-            eligible=found.eligible[rows],
-            predictions=fit.predictions,
+            eligible=found.eligible[rows[drawn]],
+            predictions=fit.predictions[drawn],
             content=content,
         )
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,37 +16,43 @@ from connectors.base import Warehouse
 from decision_engine.arrow import column_of_array, matrix_of
 from decision_engine.evaluate import Log
 from decision_engine.features import feature_names
-from decision_engine.logged import REWARDS, rewards_as_of
+from decision_engine.logged import REWARDS, epochs_with, rewards_as_of
 from decision_engine.reward_model import CrossFit, cross_fit, folds_of
 from decision_engine.types import Bools, Floats, Ints, Reason
 from decision_engine.workspace import Workspace
 
 _DAY = 86_400.0
 
+_OF_ROWS = ("group", "eligible", "x", "day", "is_whole")
+
 _SEED = 1  # of the folds: the same log gives the same report
 
 
 @dataclass(frozen=True, eq=False)
 class AgentLog:
-    """n closed decisions, oldest first, made with today's actions and features.
+    """n closed decisions, oldest first, made with today's features, that speak of today's actions.
 
-    `log` has p(action | group) and the customer's code · `group`, `epoch` (n,) indices into
-    `groups` and `shares` · `eligible` (n, k) · `x` (n, d) · `day` (n,) days since 1970 ·
-    `shares` (epochs, groups) each epoch's group shares · `kinds` the policy of each group ·
-    `left_out` decisions with other actions or features.
+    `log` has p(action | group, one of today's actions) and the customer's code · `group` (n,)
+    index into `groups` · `eligible` (n, k) · `x` (n, d) · `day` (n,) days since 1970 · `is_whole`
+    (n,) unless there were actions then that the agent has lost since: of such decisions only those
+    by the lot are here, for others one would have to know who got what is gone · `kinds` the
+    policy of each group.
     """
 
     actions: tuple[str, ...]
     groups: tuple[str, ...]
     kinds: Mapping[str, str]
-    shares: Floats
     log: Log
     group: Ints
-    epoch: Ints
     eligible: Bools
     x: Floats
     day: Ints
-    left_out: int
+    is_whole: Bools
+
+    def take(self, rows: Bools) -> AgentLog:
+        """The given rows."""
+        of_rows = {name: getattr(self, name)[rows] for name in _OF_ROWS}
+        return replace(self, log=self.log.take(rows), **of_rows)
 
     def of_group(self, *names: str) -> Ints:
         """The rows of decisions in these groups."""
@@ -58,11 +63,6 @@ class AgentLog:
         """The groups with this policy."""
         return [name for name in self.groups if self.kinds.get(name) == kind]
 
-    def first_rows(self) -> Ints:
-        """The first decision (m,) of each customer, in the order of their codes."""
-        found: Ints = np.unique(customers_of(self.log), return_index=True)[1]
-        return found
-
 
 def fit_of(found: AgentLog, rows: Ints) -> CrossFit | None:
     """What is expected of each action on some rows, by models that have not seen their customer."""
@@ -71,11 +71,6 @@ def fit_of(found: AgentLog, rows: Ints) -> CrossFit | None:
     log = found.log.take(rows)
     fold = folds_of(log, np.random.default_rng(_SEED))
     return cross_fit(log, found.x[rows], len(found.actions), fold)
-
-
-def customers_of(log: Log) -> Ints:
-    """The customer code of each row; every row its own when there are none."""
-    return np.arange(len(log)) if log.customer is None else log.customer
 
 
 def read_log(workspace: Workspace, warehouse: Warehouse, agent: str) -> AgentLog | None:
@@ -118,69 +113,74 @@ def _read(
     is_over: str,
     parameters: list[datetime],
 ) -> AgentLog | None:
-    plans = _plans(workspace, warehouse, agent)
-    batches, seen = [], 0
-    for batch in warehouse.query(
-        "select d.epoch_id, r.customer_id, r.group_name, d.action, d.p_action, d.reasons, d.x,"
-        f" d.decided_at, {reward} as reward"
-        f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
-        f" on r.decision_id = d.decision_id{outcome} where d.agent = ? and {is_over}"
-        " order by d.decided_at, d.decision_id",
-        [agent, *parameters],
-    ):
-        seen += batch.num_rows
-        known = pc.is_in(batch["epoch_id"], pa.array(list(plans), pa.string()))
-        batches.append(batch.filter(pc.and_(known, pc.is_valid(batch["p_action"]))))
+    features = feature_names(workspace.agents[agent].context)
+    plans = dict(epochs_with(workspace, warehouse, agent, features))
+    actions = workspace.catalog(agent).keys
+    epochs, known = pa.array(list(plans), pa.string()), pa.array(actions)
+    batches = [
+        batch.filter(
+            pc.and_(
+                pc.and_(pc.is_in(batch["epoch_id"], epochs), pc.is_in(batch["action"], known)),
+                pc.is_valid(batch["p_action"]),
+            )
+        )
+        for batch in warehouse.query(
+            "select d.epoch_id, r.customer_id, r.group_name, d.action, d.p_action, d.policy,"
+            f" d.reasons, d.x, d.decided_at, {reward} as reward"
+            f" from {workspace.model(REWARDS)} r join {workspace.engine('decisions')} d"
+            f" on r.decision_id = d.decision_id{outcome} where d.agent = ? and {is_over}"
+            " order by d.decided_at, d.decision_id",
+            [agent, *parameters],
+        )
+    ]
     table = pa.Table.from_batches(batches).combine_chunks() if batches else None
     if table is None or not table.num_rows:
         return None
-    return _log_of(table, plans, workspace.catalog(agent).keys, seen)
+    found = _log_of(table, plans, actions)
+    by_lot = _texts(table, "policy") == "uniform"
+    return found.take(found.is_whole | by_lot) if (found.is_whole | by_lot).any() else None
 
 
-def _plans(workspace: Workspace, warehouse: Warehouse, agent: str) -> dict[str, dict[str, Any]]:
-    """Epoch to the agent's plan in it, where actions and features were those of today."""
-    actions = list(workspace.catalog(agent).keys)
-    features = list(feature_names(workspace.agents[agent].context))
-    rows = warehouse.rows(f"select epoch_id, plan from {workspace.engine('epochs')}")
-    plans = {epoch: json.loads(text)["agents"].get(agent) for epoch, text in rows}
-    return {
-        epoch: plan
-        for epoch, plan in plans.items()
-        if plan
-        and plan["features"] == features
-        and [action["key"] for action in plan["actions"]] == actions
-    }
-
-
-def _log_of(
-    table: pa.Table, plans: Mapping[str, Any], actions: tuple[str, ...], seen: int
-) -> AgentLog:
-    epochs = sorted(plans)
+def _log_of(table: pa.Table, plans: Mapping[str, Any], actions: tuple[str, ...]) -> AgentLog:
+    """Every row; the chances of those that are not whole are by the lot."""
     groups = tuple(sorted({g["name"] for plan in plans.values() for g in plan["groups"]}))
-    shares = np.zeros((len(epochs), len(groups)))
-    for i, epoch in enumerate(epochs):
-        for g in plans[epoch]["groups"]:
-            shares[i, groups.index(g["name"])] = g["share"]
-    kinds = {n: p["kind"] for e in epochs for n, p in plans[e]["policies"].items()}
+    kinds = {n: p["kind"] for e in sorted(plans) for n, p in plans[e]["policies"].items()}
+    eligible, is_whole = _possible(table, plans, actions)
+    p = np.where(is_whole, _numbers(table, "p_action"), 1 / eligible.sum(axis=1).clip(min=1))
     _, customer = np.unique(_texts(table, "customer_id"), return_inverse=True)
+    action = _index(_texts(table, "action"), actions)
     return AgentLog(
         actions=actions,
         groups=groups,
         kinds=kinds,
-        shares=shares,
-        log=Log(
-            _index(_texts(table, "action"), actions),
-            _numbers(table, "reward"),
-            _numbers(table, "p_action"),
-            customer.astype(np.int64),
-        ),
+        log=Log(action, _numbers(table, "reward"), p, customer.astype(np.int64)),
         group=_index(_texts(table, "group_name"), groups),
-        epoch=_index(_texts(table, "epoch_id"), epochs),
-        eligible=matrix_of(_array(table, "reasons")) == Reason.ELIGIBLE,
+        eligible=eligible,
         x=matrix_of(_array(table, "x")).astype(np.float64).reshape(table.num_rows, -1),
         day=np.floor(column_of_array(_array(table, "decided_at")).values / _DAY).astype(np.int64),
-        left_out=seen - table.num_rows,
+        is_whole=is_whole,
     )
+
+
+def _possible(
+    table: pa.Table, plans: Mapping[str, Any], actions: tuple[str, ...]
+) -> tuple[Bools, Bools]:
+    """Which of today's actions (n, k) were possible, and (n,) whether there were no others."""
+    index = {key: i for i, key in enumerate(actions)}
+    eligible = np.zeros((table.num_rows, len(actions)), dtype=bool)
+    is_whole = np.zeros(table.num_rows, dtype=bool)
+    epoch = _texts(table, "epoch_id")
+    then = {e: tuple(action["key"] for action in plan["actions"]) for e, plan in plans.items()}
+    for keys in dict.fromkeys(then.values()):
+        at = np.flatnonzero(np.isin(epoch, [e for e, of in then.items() if of == keys]))
+        if not len(at):
+            continue
+        reasons = matrix_of(table["reasons"].take(pa.array(at)).combine_chunks())
+        kept = np.array([i for i, key in enumerate(keys) if key in index])
+        places = np.array([index[keys[i]] for i in kept.tolist()])
+        eligible[np.ix_(at, places)] = reasons[:, kept] == Reason.ELIGIBLE
+        is_whole[at] = len(kept) == len(keys)
+    return eligible, is_whole
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:

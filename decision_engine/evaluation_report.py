@@ -35,7 +35,7 @@ def render(result: Mapping[str, AgentEvaluation | None]) -> RenderableType:
 def _agent(name: str, found: AgentEvaluation) -> list[RenderableType]:
     text = f"{found.decisions:,} closed decisions"
     if found.left_out:
-        text += f"; {found.left_out:,} made with other actions or features are left out"
+        text += f"; {found.left_out:,}, with other features or actions, count for the lift only"
     parts: list[RenderableType] = [Text(text), _groups(found), *map(Text, soundness(found))]
     if found.waterfall is not None and found.waterfall.verdict == "estimated":
         parts += ["", _waterfall(found)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from rich.console import Console
 from decision_engine.agent_in_epoch import in_epoch, plan_of
 from decision_engine.cli import main
 from decision_engine.evaluation import AgentEvaluation, content_of, evaluate_all
+from decision_engine.evaluation_log import read_log
 from decision_engine.evaluation_report import contamination_lines, render, soundness
 from decision_engine.features import feature_names
 from decision_engine.scaffold import init
@@ -134,10 +137,108 @@ def test_what_it_finds(sound: Workspace) -> None:
     assert not any(d.found for d in found.drifts.values())
 
 
+LOST = "come_back_text"
+
+
+def without(folder: Path, pattern: str) -> str:
+    """Take what fits the pattern out of the agent's file; how it was."""
+    file = folder / "agents" / f"{AGENT}.yml"
+    text = file.read_text()
+    file.write_text(re.sub(pattern, "", text, count=1))
+    assert file.read_text() != text
+    return text
+
+
+def of_creative(name: str) -> str:
+    return rf"  - creative: {name}\n(    .*\n)+"
+
+
+def said(of: AgentEvaluation) -> tuple[Any, ...]:
+    """What is said of the groups."""
+    return of.decisions, of.groups, of.sizes, {g: x.always_valid for g, x in of.lifts.items()}
+
+
+def test_an_action_that_is_new_takes_nothing_away(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    init(folder, "shop", salt="evaluation-salt-0123")
+    text = without(folder, of_creative("new_since_you_left"))
+    fill(Workspace.open(folder))
+    before = evaluated(Workspace.open(folder))
+    (folder / "agents" / f"{AGENT}.yml").write_text(text)
+    after = evaluated(Workspace.open(folder))
+    assert (said(after), after.left_out) == (said(before), 0)
+    news = set(after.effects) - set(before.effects)
+    assert {key.split(".")[1] for key in news} == {"new_since_you_left"}
+    for name, effect in before.effects.items():
+        assert after.effects[name].estimate.value == pytest.approx(effect.estimate.value, abs=0.02)
+    assert after.waterfall is not None
+    assert before.waterfall is not None
+    assert after.waterfall.total == before.waterfall.total
+
+
+def test_of_an_action_that_is_gone_the_lot_and_the_lift_remain(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    before = evaluated(project(folder))
+    opened = Workspace.open(folder)
+    gone = {a.key for a in opened.catalog(AGENT).actions if a.creative == LOST}
+    best = opened.catalog(AGENT).keys[-1]
+    assert best not in gone
+    without(folder, of_creative(LOST))
+    after = evaluated(Workspace.open(folder))
+    assert said(after) == said(before)
+    assert after.waterfall is None
+    # Of the lot's decisions those among today's actions, whose chances are now among these.
+    with opened.warehouse_to_read() as warehouse:
+        ((drawn,),) = warehouse.rows(
+            f"select count(*) from {opened.engine('decisions')} d"
+            f" join {opened.model('fct_decision_rewards')} r using (decision_id)"
+            " where d.group_name = 'random' and r.is_closed"
+            f" and {warehouse.among('d.action')}",
+            [sorted(set(opened.catalog(AGENT).keys) - gone)],
+        )
+        found = read_log(Workspace.open(folder), warehouse, AGENT)
+    assert after.left_out == after.decisions - drawn
+    assert found is not None
+    assert set(found.log.propensity) == {1 / (len(opened.catalog(AGENT)) - len(gone))}
+    assert set(after.effects) == set(before.effects) - gone
+    text = " ".join(console_text({AGENT: after}).split())
+    assert f"{after.left_out:,}, with other features or actions, count for the lift only" in text
+
+
+def test_other_features_leave_the_lift_with_those_in_common(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    before = evaluated(project(folder))
+    without(folder, r"  - \{column: seen_midday\}\n")
+    after = evaluated(Workspace.open(folder))
+    assert said(after) == said(before)
+    assert (after.left_out, after.effects) == (after.decisions, {})
+    # A second epoch knows less of its customers: what both know still narrows the interval.
+    opened = Workspace.open(folder)
+    plan = json.dumps(plan_of(opened, [in_epoch(opened, AGENT, None)]))
+    with opened.warehouse() as warehouse:
+        warehouse.append(
+            opened.engine("epochs"),
+            pa.Table.from_pylist([{"epoch_id": "e2", "plan": plan}], schema=EPOCHS),
+        )
+        features = feature_names(Workspace.open(folder).agents[AGENT].context)
+        warehouse.rows(
+            f"update {opened.engine('decisions')} set epoch_id = 'e2', x = x[:{len(features)}]"
+            " where decided_at > timestamp '2026-03-10'"
+        )
+    both = evaluated(Workspace.open(folder))
+    assert {g: m.n for g, m in both.groups.items()} == {g: m.n for g, m in before.groups.items()}
+    wide, narrow = (e.lifts["holdout"].always_valid for e in (both, before))
+    assert wide.high - wide.low < 1.1 * (narrow.high - narrow.low)
+
+
+def console_text(found: dict[str, AgentEvaluation | None]) -> str:
+    console = Console(width=100, file=StringIO(), record=True)
+    console.print(render(found))
+    return console.export_text()
+
+
 def test_how_it_is_told(sound: Workspace) -> None:
-    console = Console(width=100, record=True, file=StringIO())
-    console.print(render(evaluate_all(sound)))
-    text = console.export_text()
+    text = console_text(evaluate_all(sound))
     assert "40 messages reached 30 of 600 held-out customers (5.0%)" in text
     assert "braze · spring: 40 to 30" in text
     assert "No closed decisions yet" in text

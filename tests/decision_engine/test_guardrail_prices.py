@@ -209,7 +209,7 @@ def test_from_the_record_to_the_sentence(tmp_path: Path) -> None:
     one = next(r[0] for r in rows if r[2])
     told = CliRunner().invoke(main, ["explain", one, "--project", str(folder)])
     assert "Not applied: frequency cap" in told.output
-    evaluation = AgentEvaluation(0, 0, {}, None, {}, None, {}, {}, (), prices["later"], 0, (), {})
+    evaluation = AgentEvaluation(0, 0, {}, None, {}, (), prices["later"], 0, ())
     assert "The frequency cap costs +" in price_lines(evaluation)[0]
     replacing("nextmove.yml", "{max: 1, days: 1}", "{max: 2, days: 1}")(folder)
     changed = Workspace.open(folder)
