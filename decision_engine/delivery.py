@@ -162,6 +162,8 @@ class Delivery:
         if not due:
             return []
         start, began = time.perf_counter(), clock()
+        # A delivery that was cut short has not copied its own; the limits count them.
+        project_receipts(self.workspace, warehouse, self.journal, self.fence(warehouse))
         gate = Gate(self.workspace, warehouse, self.journal, due)
         run = deliver_sends(self.journal, self.targets, gate, clock, self.limiter)
         totals = run.totals

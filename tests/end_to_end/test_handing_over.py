@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
+import pytest
+
+from decision_engine import delivery as delivering
 from decision_engine.audit import explain_decision
 from decision_engine.batch import decide_all
 from decision_engine.delivery import open_delivery
 from decision_engine.epochs import FEATURES
-from decision_engine.intents import message_of
+from decision_engine.intents import intents, message_of
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
 from tests.end_to_end.test_waits import followed, merge, verdicts
@@ -132,9 +136,17 @@ def test_a_rep_is_told_once_and_no_more_often_than_reps_have_time(
 
     # At night, for no hour is wrong to tell a colleague; meanwhile a rep has fallen ill.
     capacity(workspace, LEFT_OVER)
+    slot = night.date().isoformat()
     with open_delivery(workspace) as delivery:
-        delivery.dispatch(night.date().isoformat(), night)
-        for minutes in (1, 2):
+        with workspace.warehouse() as warehouse:
+            mine = [i for i in intents(workspace, warehouse, slot, night) if i["channel"] == "rep"]
+        delivery.journal.add(mine[:2])
+        # What a delivery that was cut short has sent counts for the limit, too.
+        cut = patch.object(delivering, "settle_unknowns", side_effect=OSError("cut short"))
+        with cut, pytest.raises(OSError, match="cut short"):
+            delivery.deliver(night + timedelta(minutes=1), profiles=False)
+        delivery.dispatch(slot, night)
+        for minutes in (2, 3):
             delivery.deliver(night + timedelta(minutes=minutes), profiles=False)
     told = [entry for entry in ledger.ledger("hubspot") if entry["kind"] == "task"]
     assert len(told) == LEFT_OVER
