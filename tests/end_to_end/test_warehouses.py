@@ -98,6 +98,7 @@ def lived(folder: Path, kind: str) -> Iterator[Lived]:
         for day in range(DAYS):
             world.set_clock(midnight(day))
             rounds.append(run(workspace, midnight(day), quick=True))
+            stop_one(workspace, day)
             send_four_times(workspace, world, day)
             react(world, midnight(day + 1))
             live_on(workspace, world, day)
@@ -120,6 +121,18 @@ def add_zone(workspace: Workspace) -> None:
             "alter table raw.crm_contacts alter column created_at"
             " set data type timestamptz using created_at at time zone 'UTC'"
         )
+
+
+def stop_one(workspace: Workspace, day: int) -> None:
+    """A person stops a text of the day: what is left of the limit is counted without it."""
+    with workspace.warehouse() as warehouse:
+        ((first,),) = warehouse.rows(
+            f"select min(decision_id) from {workspace.engine('decisions')}"
+            " where slot = ? and channel = 'sms'",
+            [midnight(day).date().isoformat()],
+        )
+    if first is not None:
+        workspace.override_log.add(kind="stop", by="ann", why="a call", decision_id=first)
 
 
 def send_four_times(workspace: Workspace, world: World, day: int) -> None:
@@ -187,6 +200,7 @@ def numbers(lived: Lived, column: str) -> Any:
 
 
 def test_the_days_were_eventful(on_duckdb: Lived) -> None:
+    assert on_duckdb.workspace.overrides().stopped
     steps = [r["steps"] for r in on_duckdb.rounds]
     assert all(s["decisions"] > 50 and s["sends_planned"] > 10 for s in steps)
     (told,) = on_duckdb.rows("select count(*) from {engine}.inbound_events")
