@@ -119,9 +119,7 @@ def _require_recent(workspace: Workspace, warehouse: Warehouse, as_of: datetime)
 
 def profile_build(workspace: Workspace, warehouse: Warehouse) -> str:
     """The one build that all profiles come from."""
-    table = workspace.model(FEATURES)
-    if warehouse.columns(table) is None:
-        raise StepError(f"{table} does not exist; run `nextmove build` first")
+    table = workspace.built(warehouse, FEATURES)
     builds = warehouse.rows(f"select distinct profile_build from {table} limit 2")
     if len(builds) != 1:
         raise StepError(

@@ -116,7 +116,7 @@ def _would_delete(warehouse: Warehouse, found: Sequence[Trace]) -> dict[str, int
 
 
 def _person(workspace: Workspace, warehouse: Warehouse, who: str) -> Person:
-    identity = workspace.model("int_identity__map")
+    identity = workspace.built(warehouse, "int_identity__map")
     kind, colon, value = who.partition(":")
     if colon:
         found = warehouse.rows(
@@ -128,7 +128,7 @@ def _person(workspace: Workspace, warehouse: Warehouse, who: str) -> Person:
     else:
         ids = [who]
     merged = warehouse.rows(
-        f"select old_customer_id from {workspace.model('int_identity__merges')}"
+        f"select old_customer_id from {workspace.built(warehouse, 'int_identity__merges')}"
         f" where {warehouse.among('customer_id')}",
         [ids],
     )

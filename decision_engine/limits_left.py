@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from connectors.base import Warehouse
 from decision_engine.budgets import use
 from decision_engine.config import Limit
-from decision_engine.errors import StepError
 from decision_engine.types import Action
 from decision_engine.workspace import Workspace
 
@@ -63,9 +62,7 @@ def _less(workspace: Workspace, warehouse: Warehouse, limit: Limit, used: list[U
 def _most(workspace: Workspace, warehouse: Warehouse, limit: Limit) -> float:
     if limit.max != "rep_capacity":
         return float(limit.max)
-    table = workspace.model("stg_crm__reps")
-    if warehouse.columns(table) is None:
-        raise StepError(f"{table} does not exist; run `nextmove build` first")
+    table = workspace.built(warehouse, "stg_crm__reps")
     (capacity,) = warehouse.rows(f"select sum(capacity_per_day) from {table} where is_available")[0]
     return float(capacity or 0) * (limit.days or 1)
 

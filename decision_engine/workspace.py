@@ -20,6 +20,7 @@ from connectors.warehouses import open_warehouse
 from decision_engine.budgets import NO_PRICES, Prices
 from decision_engine.catalog import catalog_of
 from decision_engine.config import Agent, Creative, DuckDBWarehouse, Project, Service
+from decision_engine.errors import StepError
 from decision_engine.home import require_home
 from decision_engine.load import config_digest, load_project
 from decision_engine.override_log import OverrideLog
@@ -66,6 +67,13 @@ class Workspace:
     def model(self, name: str) -> str:
         """`schema.name` of a dbt model."""
         return f"{self.project.warehouse.schema}.{name}"
+
+    def built(self, warehouse: Warehouse, name: str) -> str:
+        """The same of one that is there. StepError when it was never built."""
+        table = self.model(name)
+        if warehouse.columns(table) is None:
+            raise StepError(f"{table} does not exist; run `nextmove build` first")
+        return table
 
     @property
     def warehouse_kind(self) -> str:

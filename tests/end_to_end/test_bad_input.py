@@ -260,6 +260,20 @@ def test_check_sees_a_misspelt_adapter(project: Path) -> None:
     assert nextmove("check", "--project", str(project)).exit_code == 0
 
 
+@pytest.mark.parametrize("words", ["erase c_x --yes", "erase user_id:x --dry-run", "deliver"])
+def test_what_comes_before_the_first_build_is_told(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, key in KEYS.items():
+        monkeypatch.setenv(name, key)
+    assert nextmove("init", str(tmp_path / "new")).exit_code == 0
+    with Workspace.open(tmp_path / "new").warehouse():
+        pass
+    result = nextmove(*words.split(), "--project", str(tmp_path / "new"))
+    assert result.exit_code == 1
+    assert "does not exist; run `nextmove build` first" in result.stderr
+
+
 def put_into_profile(folder: Path, before: str, after: str) -> None:
     """A new project whose profile has something wrong."""
     assert nextmove("init", str(folder)).exit_code == 0
