@@ -19,6 +19,17 @@ with orders as (
     where status = 'paid'
 ),
 
+-- Who leaves everything is told of once for each channel. That is one act.
+told as (
+    select
+        messages.*,
+        row_number() over (
+            partition by vendor, event_type, customer_id, decision_id, occurred_at
+            order by event_key
+        ) as part
+    from {{ ref('int_events__messages') }} as messages
+),
+
 messages as (
     select
         messages.event_type as event,
@@ -28,11 +39,11 @@ messages as (
         cast(1 as double precision) as value,
         messages.is_machine or machine_clicks.event_key is not null as is_machine,
         messages.occurred_at
-    from {{ ref('int_events__messages') }} as messages
+    from told as messages
     left join {{ ref('int_events__machine_clicks') }} as machine_clicks
         on messages.event_key = machine_clicks.event_key
     where
-        event_type in ('unsubscribe', 'complaint')
+        (event_type in ('unsubscribe', 'complaint') and part = 1)
         -- Good news only of a message that we know: another campaign's, or a made-up one, teaches
         -- nothing. Who leaves is heard in any case.
         or (event_type in ('open', 'click', 'bounce') and decision_id is not null)
