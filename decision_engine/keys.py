@@ -109,7 +109,8 @@ def streams(names: Sequence[str]) -> Keys:
 
 def draw_streams(actions: Sequence[str]) -> Keys:
     """The streams (k + 1,) of a decision between actions: a draw for each, then the floor's."""
-    return streams([*actions, "floor"])
+    # An arm of somebody's campaign may be called that; its draw is not the floor's.
+    return streams([*actions, "floor" if "floor" not in actions else "\x1ffloor"])
 
 
 @lru_cache(maxsize=1024)

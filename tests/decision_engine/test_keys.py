@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from decision_engine.keys import (
     customer_keys,
     decision_keys,
+    draw_streams,
     group_of,
     keys_of,
     streams,
@@ -154,3 +155,7 @@ def test_groups_are_independent_of_decision_draws() -> None:
 def test_wrong_shares_are_refused(shares: list[float]) -> None:
     with pytest.raises(ValueError, match="shares"):
         group_of(SALT, ["c"], shares)
+
+
+def test_the_floor_draws_by_itself_whatever_actions_are_called() -> None:
+    assert len(set(draw_streams(["floor", "wall"]).tolist())) == 3
