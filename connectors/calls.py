@@ -176,6 +176,22 @@ class Line:
         if self.error:
             raise NotSentError(f"{self.name} was stopped: {self.error.args[0]}")
         reply = self._exchange(stream, request)
+        try:
+            request, reply = self._followed(stream, request, reply)
+        except (NotSentError, FatalError) as error:
+            if stream.lane is Lane.SEND:  # the first call has brought the message
+                raise UnknownOutcomeError(str(error)) from error
+            raise
+        receipts = without_values(request.records, self.destination.parse(request, reply))
+        if all(receipt.status is Status.UNKNOWN for receipt in receipts):
+            self._failed(stream, receipts[0].reason)
+        elif reply.status != TOO_MANY:
+            with self._lock:
+                self._failures, self._answered_at = 0, self.limiter.clock()
+        return reply.status, receipts
+
+    def _followed(self, stream: Stream, request: Request, reply: Reply) -> tuple[Request, Reply]:
+        """The last request and reply of a conversation that begins with these."""
         while stream.follow and (following := stream.follow(request, reply)):
             request = following
             self.limiter.sleep(request.wait_s)
@@ -185,13 +201,7 @@ class Line:
                 self._tidy(stream, request)
                 raise
             reply = self._exchange(stream, request)
-        receipts = without_values(request.records, self.destination.parse(request, reply))
-        if all(receipt.status is Status.UNKNOWN for receipt in receipts):
-            self._failed(stream, receipts[0].reason)
-        elif reply.status != TOO_MANY:
-            with self._lock:
-                self._failures, self._answered_at = 0, self.limiter.clock()
-        return reply.status, receipts
+        return request, reply
 
     def _exchange(self, stream: Stream, request: Request) -> Reply:
         """One reply, and what it says about going on."""

@@ -27,6 +27,12 @@ _SAME_KEY_S = 86_400.0
 """The property is unique for good, so the same key is the same task; a day is more than a run."""
 
 
+def _told_about(request: Request, reply: Reply | None) -> Request | None:
+    """The same where what is written tells a rep, who knows of it from then on."""
+    following = _associate(request, reply)
+    return following and replace(following, memory={**following.memory, "tells": True})
+
+
 def _associate(request: Request, reply: Reply | None) -> Request | None:
     """The call that puts what was written on its contacts; None when nothing was."""
     if reply is None or request.memory or replies.without_verdicts(request, reply, "") is not None:
@@ -91,6 +97,7 @@ class HubSpot:
             batch_size=10,
             channels=(REP,),
             repeat_s=_SAME_KEY_S,
+            follow=_told_about,
         ),
     }
 
@@ -213,7 +220,10 @@ def _blamed(errors: Iterable[dict[str, Any]]) -> dict[str, str]:
 def _on_contacts(
     request: Request, reply: Reply, body: Mapping[str, Any], refused: list[Receipt] | None
 ) -> list[Receipt]:
-    """Written and on their contact; what is written only is tried again, which repeats nothing."""
+    """Written and on their contact; what is written only is tried again, which repeats nothing.
+
+    Where it tells a rep, nothing that is written counts as not sent.
+    """
     blamed: Mapping[str, str] = request.memory["blamed"]
     pairs = {
         (str(_id(result.get("from"))), str(_id(result.get("to"))))
@@ -224,11 +234,18 @@ def _on_contacts(
         for trace, ref in request.memory["written"].items()
         if (str(ref), request.records[int(trace)].identity["contact_id"]) in pairs
     }
-    return [
+    receipts = [
         refused[i]
         if refused is not None and str(i) not in blamed
         else _verdict(record, str(i), written, blamed, reply)
         for i, record in enumerate(request.records)
+    ]
+    told = request.memory["written"] if "tells" in request.memory else {}
+    return [
+        replace(r, status=Status.UNKNOWN)
+        if str(i) in told and r.status is not Status.ACCEPTED
+        else r
+        for i, r in enumerate(receipts)
     ]
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import msgspec
 import pytest
 
 from connectors import journal as journal_module
 from connectors.base import LATER, Reply, Request, SendGate, Window
 from connectors.calls import FAILURES_IN_A_ROW, Target
 from connectors.deliver import ATTEMPTS, CALLS, IN_FLIGHT, SendRun, deliver_sends
+from connectors.destinations.hubspot import HubSpot
 from connectors.errors import (
     AddressError,
     ConfigurationError,
@@ -44,7 +46,7 @@ def deliver(
     vendor: Callable[[Request], Reply],
     gate: SendGate = open_gate,
     limiter: Limiter | None = None,
-    destination: Plain | None = None,
+    destination: Plain | HubSpot | None = None,
     now: Callable[[], datetime] = lambda: NOW,
 ) -> SendRun:
     targets = {"plain": Target(destination or Plain(), vendor)}
@@ -244,6 +246,31 @@ def test_a_lost_answer_is_unknown_and_never_sent_again(journal: Journal) -> None
     assert (run.totals.unknown, run.totals.accepted) == (10, 20)
     deliver(journal, vendor)
     assert vendor.calls == 3
+
+
+@pytest.mark.parametrize("second", [400, 403, 404, 429, 500, NotSentError("refused")])
+def test_what_a_first_call_has_told_a_rep_is_not_unsaid_by_the_second(
+    journal: Journal, second: int | NotSentError
+) -> None:
+    """The task is there: that it was not put on its contact is no reason to ask about it anew."""
+    tasks: list[str] = []
+
+    def vendor(request: Request) -> Reply:
+        if "objects" in request.path:
+            tasks.append(request.json["inputs"][0]["id"])
+            body = {"results": [{"id": "7", "objectWriteTraceId": "0"}]}
+            return Reply(200, msgspec.json.encode(body))
+        if isinstance(second, NotSentError):
+            raise second
+        return Reply(second, b"{}")
+
+    journal.add(
+        [intent(1, channel="rep", known_as={"contact_id": "101"}, fields={"subject": "Call"})]
+    )
+    run = deliver(journal, vendor, limiter=Limiter(sleep=lambda _: None), destination=HubSpot())
+    assert (run.totals.unknown, run.waiting) == (1, 0)
+    assert set(tasks) == {"key1"}
+    assert [row["status"] for _, row in journal.receipts()] == ["unknown"]
 
 
 @pytest.mark.parametrize("status", [500, 503])
