@@ -26,6 +26,8 @@ from decision_engine.override_commands import override
 from decision_engine.sync_commands import syncs
 from decision_engine.terminal import totals_table
 
+PORT = click.IntRange(0, 65535)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="nextmove", prog_name="nextmove")
@@ -87,7 +89,7 @@ def check(folder: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--port", default=8800, show_default=True, help="0 picks a free port.")
+@click.option("--port", default=8800, show_default=True, type=PORT, help="0 picks a free port.")
 @click.option(
     "--dir",
     "directory",
@@ -114,7 +116,7 @@ def sandbox(port: int, directory: Path, webhooks: str | None) -> None:
 @main.command()
 @PROJECT
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8801, show_default=True, help="0 picks a free port.")
+@click.option("--port", default=8801, show_default=True, type=PORT, help="0 picks a free port.")
 def serve(folder: Path, host: str, port: int) -> None:
     """Receive events and webhooks into the durable log, and decide when asked or triggered.
 

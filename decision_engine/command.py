@@ -35,6 +35,11 @@ CONFIGURATION_ERRORS = (
     connector_errors.ConfigurationError,
 )
 
+REFUSED = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+)
+"""What a file system says of a path that a person has to change. A missing one may be our fault."""
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -50,11 +55,11 @@ class Moment(click.ParamType[datetime]):
             return value
         try:
             moment = datetime.fromisoformat(str(value))
-        except ValueError:
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            # dbt takes whole seconds; the steps of one round must agree on the moment.
+            return aware.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a time; write 2026-03-01 or 2026-03-01T06:00", param, ctx)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        # dbt takes whole seconds; the steps of one round must agree on the moment.
-        return aware.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
 
 AS_OF = click.option(
@@ -78,6 +83,10 @@ def reported_errors() -> Iterator[None]:
         errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename and error.errno in REFUSED:
+            said = f"{error.filename}: {error.strerror}"
+            errors.print(said, style="red", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(1)
         # A file system says so by an errno, a warehouse in its own words around these.
         if os.strerror(errno.ENOSPC) not in str(error):
             raise

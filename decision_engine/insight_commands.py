@@ -55,7 +55,13 @@ def explain(decision_id: str, folder: Path, reader: Reader, as_json: bool) -> No
 @click.command()
 @click.argument("decision_ids", nargs=-1)
 @PROJECT
-@click.option("--sample", default=1000, show_default=True, help="How many when no id is given.")
+@click.option(
+    "--sample",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1, 10**9),
+    help="How many when no id is given.",
+)
 @JSON
 def replay(decision_ids: tuple[str, ...], folder: Path, sample: int, as_json: bool) -> None:
     """Decide logged decisions again and compare: same action, propensity to 1e-12.
@@ -135,7 +141,11 @@ def backtest(
     type=click.IntRange(1, 30),
     help="Let the customers live on for so many days, in which nothing happens but our messages.",
 )
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots there.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with plots there.",
+)
 @click.option("--exit-code", is_flag=True, help="Exit 4 when something changes, 0 when not.")
 @JSON
 def plan(
@@ -155,6 +165,8 @@ def plan(
     from decision_engine.plan.page import page
     from decision_engine.plan.report import render
 
+    if html is not None and not html.parent.is_dir():
+        raise click.BadParameter(f"'{html.parent}' is not a folder", param_hint="'--html'")
     with reported_errors(), progress_line(as_json, "planning") as progress:
         found = compare(open_workspace(folder), against, days, progress)
         if html is not None:

@@ -125,10 +125,12 @@ def last_rows(
 
 
 def history(warehouse: Warehouse, workspace: Workspace, limit: int) -> list[dict[str, Any]]:
-    """The last runs, newest first."""
-    names = SYNC_RUNS.names
+    """The last runs, newest first; none before the first delivery."""
+    table, names = workspace.engine("sync_runs"), SYNC_RUNS.names
+    if warehouse.columns(table) is None:
+        return []
     found = warehouse.rows(
-        f"select {', '.join(names)} from {workspace.engine('sync_runs')}"
+        f"select {', '.join(names)} from {table}"
         f" order by started_at desc, run_id desc limit {int(limit)}"
     )
     return [dict(zip(names, row, strict=True)) for row in found]

@@ -127,4 +127,4 @@ def _cap_detail(case: Case) -> str:
     known = [f"{facts[c]:g} in {w}" for c, w in CAP_FACTS.items() if facts.get(c) is not None]
     waiting = list(filter(None, str(facts.get(WAITING) or "").split(",")))
     known += [f"{len(waiting)} decided and yet to leave"] if waiting else []
-    return f": {listed(known)}" if known else ""
+    return f" (so far {listed(known)})" if known else ""

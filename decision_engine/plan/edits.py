@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from decision_engine.load import rules_of
-from decision_engine.overrides import Overrides
+from decision_engine.overrides import Override, Overrides
 from decision_engine.workspace import Workspace
 
 HIDDEN = "project.salt"
@@ -38,7 +38,7 @@ def edits(before: Workspace, after: Workspace) -> tuple[Edit, ...]:
 
 
 def decreed(before: Overrides, after: Overrides, as_of: datetime) -> tuple[Edit, ...]:
-    """The overrides that came or went, with the reason that was given.
+    """The overrides that came or went: the action, whom it is for and the reason that was given.
 
     Not those of single decisions, nor those that have ended by themselves.
     """
@@ -48,12 +48,17 @@ def decreed(before: Overrides, after: Overrides, as_of: datetime) -> tuple[Edit,
     return tuple(
         Edit(
             f"override.{o.kind}.{o.agent or 'all agents'}",
-            o.why if o.override_id in old else "",
-            o.why if o.override_id in new else "",
+            _told(o) if o.override_id in old else "",
+            _told(o) if o.override_id in new else "",
         )
         for o in (old | new).values()
         if (o.override_id in old) != (o.override_id in new)
     )
+
+
+def _told(override: Override) -> str:
+    what = (override.action, override.rule and f"where {override.rule}")
+    return ": ".join(filter(None, (" ".join(filter(None, what)), override.why)))
 
 
 def _whole(found: list[Edit], before: Workspace, after: Workspace) -> Iterator[Edit]:

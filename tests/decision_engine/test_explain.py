@@ -102,8 +102,8 @@ WHOLE = """\
 Win back chose email "Three things" at 9:00 for customer c_17 on 2026-03-08 00:00 UTC.
 Seen: days since last order 75, email click rate 0.125, tier gold.
 Possible: 3 of 4 moves, doing nothing included.
-Ruled out: 1 move (sms hello), because the customer has had as many messages as the caps allow: \
-0 in 1 day, 3 in 7 days.
+Ruled out: 1 move (sms hello), because the customer has had as many messages as the caps allow \
+(so far 0 in 1 day, 3 in 7 days).
 Why this one: the agent expected 0.140 ± 0.050 of reward from it; the next best, \
 email "Three things" with ten percent at 19:00, promised 0.110 ± 0.060.
 How sure: this move had a chance of 62 %. No possible move ever has less than 1 %, \

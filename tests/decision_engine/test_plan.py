@@ -522,6 +522,16 @@ def test_an_override_that_has_ended_is_no_edit(shop: Path) -> None:
     assert not plan(Workspace.open(shop)).has_changes
 
 
+def test_an_override_is_told_with_what_it_does_and_why(shop: Path) -> None:
+    overriding(shop, kind="freeze", agent="second", action="ideas")
+    overriding(shop, kind="exclude", rule="country = 'PT'")
+    told = {edit.path: edit.after for edit in plan(Workspace.open(shop)).edits}
+    assert told == {
+        "override.freeze.second": "ideas: a test",
+        "override.exclude.all agents": "where country = 'PT': a test",
+    }
+
+
 def test_names_are_shown_whole_and_differences_are_of_what_is_shown(shop: Path) -> None:
     found = plan(edited(shop, "an audience"))
     given = {"email": Change(24_849, 24_150), "sms": Change(0, 49)}

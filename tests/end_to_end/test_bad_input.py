@@ -274,6 +274,39 @@ def test_what_comes_before_the_first_build_is_told(
     assert "does not exist; run `nextmove build` first" in result.stderr
 
 
+def test_there_are_no_syncs_before_the_first_delivery(tmp_path: Path) -> None:
+    assert nextmove("init", str(tmp_path / "new")).exit_code == 0
+    with Workspace.open(tmp_path / "new").warehouse():
+        pass
+    result = nextmove("syncs", "history", "--json", "--project", str(tmp_path / "new"))
+    assert (result.exit_code, result.stdout) == (0, "[]\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "decide --as-of 0001-01-01T00:00+14:00",
+        "sandbox --port 65536",
+        "serve --port -1",
+        "plan --html no_such_folder/plan.html",
+        "plan --html .",
+        "replay --sample -5",
+        f"replay --sample {10**20}",
+    ],
+)
+def test_a_wrong_value_is_wrong_usage(words: str) -> None:
+    result = nextmove(*words.split())
+    assert result.exit_code == 2
+    assert "Invalid value for '--" in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = nextmove("init", str(tmp_path / "file" / "new"))
+    assert result.exit_code == 1
+    assert result.stderr == f"{tmp_path / 'file' / 'new'}: Not a directory\n"
+
+
 def put_into_profile(folder: Path, before: str, after: str) -> None:
     """A new project whose profile has something wrong."""
     assert nextmove("init", str(folder)).exit_code == 0
