@@ -220,7 +220,7 @@ def test_receipts_of_a_cut_delivery_are_there_for_the_next_build(
     decide_all(workspace, midnight(0))
     with open_delivery(workspace) as delivery:
         delivery.dispatch(SLOT, midnight(0))
-        monkeypatch.setattr("decision_engine.delivery.project_receipts", interrupted)
+        monkeypatch.setattr("decision_engine.delivery.settle_unknowns", interrupted)
         with pytest.raises(KeyboardInterrupt):
             delivery.deliver(midnight(0) + timedelta(hours=1), profiles=False)
         ended = delivery.journal.counts()
