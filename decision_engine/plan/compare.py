@@ -14,7 +14,7 @@ from decision_engine.batch import empty_audiences, needed, require_columns
 from decision_engine.build import Progress
 from decision_engine.config import needs_approval
 from decision_engine.data_checks import of_build
-from decision_engine.epochs import FEATURES, profile_build
+from decision_engine.epochs import FEATURES, daily_agents, profile_build
 from decision_engine.errors import StepError
 from decision_engine.fairness import SEGMENTS
 from decision_engine.features import ALL_TRUSTED
@@ -176,7 +176,9 @@ def _result(run: _Run, tally: Tally, base: Baseline, now: Overrides) -> Plan:
     decided = tally.by(moves.agents.tolist(), ones)
     sent = tally.by(moves.agents.tolist(), ones * moves.is_send)
     held = tally.by(moves.agents.tolist(), ones * _held(run))
-    found = edits(base.workspace, run.workspace) + decreed(base.overrides, now, run.as_of)
+    not_daily = run.workspace.agents.keys() - set(daily_agents(run.workspace))
+    found = edits(base.workspace, run.workspace)
+    found += decreed(base.overrides, now, run.as_of, not_daily)
     touched = _touched(run, tally) if found else set()
     before, after = (sides[0] for sides in run.daily)
     estimates = expected(run.workspace, run.warehouse, before, after, touched)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -37,13 +37,17 @@ def edits(before: Workspace, after: Workspace) -> tuple[Edit, ...]:
     return tuple(_hidden(edit) for edit in _whole(different, before, after))
 
 
-def decreed(before: Overrides, after: Overrides, as_of: datetime) -> tuple[Edit, ...]:
+def decreed(
+    before: Overrides, after: Overrides, as_of: datetime, not_daily: Set[str]
+) -> tuple[Edit, ...]:
     """The overrides that came or went: the action, whom it is for and the reason that was given.
 
-    Not those of single decisions, nor those that have ended by themselves.
+    Not those of single decisions, nor those that have ended by themselves. Nor those of the agents
+    `not_daily`: an epoch does not freeze them, so what was in force of theirs is not known.
     """
     old, new = (
-        {o.override_id: o for o in side.frozen if o.holds_at(as_of)} for side in (before, after)
+        {o.override_id: o for o in side.frozen if o.holds_at(as_of) and o.agent not in not_daily}
+        for side in (before, after)
     )
     return tuple(
         Edit(

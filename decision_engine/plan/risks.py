@@ -34,8 +34,8 @@ def risks(
     yield from _learning(before, after)
     if plan.moved:
         yield (
-            f"{plan.moved:,} customers change groups: what they earn from now on mixes two"
-            " treatments, so lift is to be read from here on only."
+            f"{plan.moved:,} customers change groups: evaluate counts them where they were first,"
+            " so from here on lift mixes two treatments."
         )
     yield from _volumes(plan)
     yield from _caps(plan)

@@ -532,6 +532,13 @@ def test_an_override_is_told_with_what_it_does_and_why(shop: Path) -> None:
     }
 
 
+def test_an_override_of_an_agent_with_triggers_is_no_edit(shop: Path) -> None:
+    agent = AGENT % ("at_once", "has_email") + SECOND + "triggers: [{on: type = 'page'}]"
+    (shop / "agents/at_once.yml").write_text(agent)
+    overriding(shop, kind="pause", agent="at_once")
+    assert [edit.path for edit in plan(Workspace.open(shop)).edits] == ["agents.at_once"]
+
+
 def test_names_are_shown_whole_and_differences_are_of_what_is_shown(shop: Path) -> None:
     found = plan(edited(shop, "an audience"))
     given = {"email": Change(24_849, 24_150), "sms": Change(0, 49)}
