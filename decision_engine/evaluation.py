@@ -52,6 +52,7 @@ class AgentEvaluation:
     `lifts` of the treatment against each other group, per customer and by intention to treat,
     adjusted for what was known at the customer's first decision. `prices` are what waived
     guardrails cost. `machine_events` are opens and clicks of programs, which count for nothing.
+    `moved` customers were in more than one group; they count where they were first.
     `fairness` says for each value of a segment how much its people get, as a share of what others
     get. `retention` is there when the agent names it.
 
@@ -71,6 +72,7 @@ class AgentEvaluation:
     prices: dict[str, Lift]
     machine_events: int
     fairness: tuple[Share, ...]
+    moved: int = 0
     retention: Retention | None = None
     waterfall: Waterfall | None = None
     effects: dict[str, Effect] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def _agent(workspace: Workspace, warehouse: Warehouse, name: str) -> AgentEvalua
         prices=prices_of(workspace, warehouse, name),
         machine_events=_machine_events(workspace, warehouse, name),
         fairness=fairness_of(workspace, warehouse, name, TREATMENT, by_lot),
+        moved=experiment.moved,
         retention=retention_of(workspace, warehouse, name),
     )
     if found is None:

@@ -22,6 +22,9 @@ SHOWN = 8
 
 SHOWN_DIFFERENCES = 2
 
+MOVED = 0.01
+"""The share of customers in more than one group that is told: fewer are merged identities."""
+
 
 def render(result: Mapping[str, AgentEvaluation | None]) -> RenderableType:
     """Agent by agent: groups and lift, soundness, waterfall, effects, drift."""
@@ -75,6 +78,12 @@ def soundness(found: AgentEvaluation) -> list[str]:
         lines.append(f"- Beware: {found.sizes.reason}.")
     elif found.sizes is not None:
         lines.append(f"- Group sizes fit their shares (p = {found.sizes.p_value:.2g}).")
+    customers = sum(group.n for group in found.groups.values())
+    if found.moved > MOVED * customers:
+        lines.append(
+            f"- Beware: {found.moved:,} of {customers:,} customers have been in more than one"
+            " group. They count where they were first, so lift mixes what was done in both."
+        )
     if found.machine_events:
         lines.append(f"- {found.machine_events:,} opens and clicks of programs count for nothing.")
     return lines + contamination_lines(found.contamination)
@@ -87,8 +96,9 @@ def contamination_lines(found: tuple[Contamination, ...]) -> list[str]:
     whole, *campaigns = found
     if not whole.messages:
         return [f"- No message reached the {whole.held_out_customers:,} held-out customers."]
+    messages = "1 message" if whole.messages == 1 else f"{whole.messages:,} messages"
     text = (
-        f"- Beware: {whole.messages:,} messages reached {whole.reached_customers:,} of"
+        f"- Beware: {messages} reached {whole.reached_customers:,} of"
         f" {whole.held_out_customers:,} held-out customers ({whole.reached_share:.1%}):"
     )
     named = [

@@ -28,7 +28,7 @@ class Experiment:
 
     `group` (m,) index into `groups` and `shares` (m, groups) as in force then · `x` (m, d) raw
     features, those that every epoch of them has · `reward` and `decisions` (m,) of the whole
-    period.
+    period · `moved` how many were in another group later.
     """
 
     groups: tuple[str, ...]
@@ -37,6 +37,7 @@ class Experiment:
     x: Floats
     reward: Floats
     decisions: Ints
+    moved: int
 
     def sizes(self) -> SampleRatio | None:
         """Customers per group against the shares in force at each one's first decision."""
@@ -79,10 +80,12 @@ def read_experiment(workspace: Workspace, warehouse: Warehouse, agent: str) -> E
     of_customer = "partition by r.customer_id"
     found = list(
         warehouse.query(
-            "select epoch_id, group_name, x, reward, decisions from ("
+            "select epoch_id, group_name, x, reward, decisions, moved from ("
             "select r.customer_id, d.epoch_id, r.group_name, d.x,"
             f" sum(r.reward) over ({of_customer}) as reward, count(*) over ({of_customer}) as"
-            f" decisions, row_number() over ({of_customer} order by d.decided_at, d.decision_id)"
+            f" decisions, case when min(r.group_name) over ({of_customer})"
+            f" < max(r.group_name) over ({of_customer}) then 1 else 0 end as moved,"
+            f" row_number() over ({of_customer} order by d.decided_at, d.decision_id)"
             f" as place from {workspace.model(REWARDS)} r"
             f" join {workspace.engine('decisions')} d on r.decision_id = d.decision_id"
             " where d.agent = ? and r.is_closed) firsts where place = 1 order by customer_id",
@@ -124,4 +127,5 @@ def _experiment(table: pa.Table, plans: list[dict[str, Any]], epoch: Ints) -> Ex
         # A warehouse adds up in any order: without rounding, the last bit is left to chance.
         reward=np.round(table["reward"].to_numpy().astype(np.float64), 9),
         decisions=table["decisions"].to_numpy().astype(np.int64),
+        moved=int(table["moved"].to_numpy().astype(np.int64).sum()),
     )

@@ -255,9 +255,28 @@ def test_lost_customers_are_told(tmp_path: Path) -> None:
     assert any("Beware: group sizes" in line for line in soundness(found))
 
 
+def test_who_changed_groups_is_told(sound: Workspace, tmp_path: Path) -> None:
+    assert evaluated(sound).moved == 0
+    mixed = project(tmp_path / "shop")
+    with mixed.warehouse() as warehouse:
+        table = mixed.model("fct_decision_rewards")
+        warehouse.rows(
+            f"update {table} set customer_id = 'c' || cast(substr(customer_id, 2) as integer) // 2"
+        )
+        (twice,) = warehouse.rows(
+            f"select count(*) from (select customer_id from {table} where is_closed"
+            " group by 1 having count(distinct group_name) > 1)"
+        )[0]
+    found = evaluated(mixed)
+    assert found.moved == twice > 1000
+    assert any(f"Beware: {twice:,} of " in line for line in soundness(found))
+
+
 def test_nothing_reached_the_holdout(sound: Workspace) -> None:
     whole = replace(evaluated(sound).contamination[0], messages=0, reached_customers=0)
     assert contamination_lines((whole,)) == ["- No message reached the 600 held-out customers."]
+    one = replace(whole, messages=1, reached_customers=1)
+    assert contamination_lines((one,))[0].startswith("- Beware: 1 message reached 1 of 600")
     assert contamination_lines(()) == []
 
 
