@@ -17,6 +17,7 @@ from connectors.base import Warehouse
 from decision_engine import configurations
 from decision_engine.agent_in_epoch import in_epoch
 from decision_engine.arrow import matrix_of
+from decision_engine.config import needs_approval
 from decision_engine.counterfactual import counterfactuals
 from decision_engine.epochs import FEATURES, read_state
 from decision_engine.errors import StepError
@@ -35,7 +36,7 @@ from decision_engine.replay import (
     with_posterior,
 )
 from decision_engine.state import PolicyState
-from decision_engine.types import Epoch
+from decision_engine.types import NO_ACTION, Epoch
 from decision_engine.workspace import Workspace
 
 TOLERANCE = 1e-12
@@ -63,7 +64,8 @@ def explain_decision(
         abs(float(again.propensity[0]) - record["propensity"]),
     )
     rows = [dict(zip(("status", "reason", "at"), r, strict=True)) for r in receipts]
-    told = Told(case, rows, others, replayed, epoch.config_digest)
+    is_held = record["action"] != NO_ACTION and needs_approval(workspace.agents.get(row["agent"]))
+    told = Told(case, rows, others, replayed, epoch.config_digest, is_held)
     return explanation(case, text_for(reader, told), others, replayed)
 
 

@@ -16,13 +16,17 @@ from decision_engine.waivers import FACT, names_of
 
 @dataclass(frozen=True)
 class Told:
-    """A case with what else is told of it: deliveries, other ways it could have gone."""
+    """A case with what else is told of it: deliveries, other ways it could have gone.
+
+    `is_held` when its message leaves only with a person's approval.
+    """
 
     case: Case
     receipts: Sequence[Mapping[str, Any]] = ()
     counterfactuals: Sequence[Counterfactual] = ()
     replayed: Replay | None = None
     config_digest: str = ""
+    is_held: bool = False
 
 
 def dropped(case: Case) -> Iterator[str]:
@@ -124,6 +128,8 @@ def when(case: Case) -> str:
 
 def deliveries(told: Told) -> Iterator[str]:
     """What became of it."""
+    if told.is_held and not told.receipts:
+        yield "Delivery: none. It needs a person's approval to leave."
     for receipt in told.receipts:
         reason = f" ({receipt['reason']})" if receipt.get("reason") else ""
         yield f"Delivery: {words(receipt['status'])}{reason} at {moment(receipt['at'])}."

@@ -13,6 +13,7 @@ from connectors.base import Receipt, Status
 from connectors.errors import ConfigurationError
 from connectors.framed import FramedLog
 from connectors.journal import Journal
+from decision_engine.audit import explain_decision
 from decision_engine.batch import decide_all
 from decision_engine.build import without_values
 from decision_engine.cli import main
@@ -89,6 +90,8 @@ def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: 
     with workspace.warehouse() as warehouse:
         assert list(intents(workspace, warehouse, SLOT, now)) == []
         first, second, *_ = waiting = held(workspace, warehouse, now)
+    told = explain_decision(workspace, first["decision_id"]).text
+    assert "Delivery: none. It needs a person's approval to leave." in told
     override("approve", first["decision_id"][:20], project, by="bob")
     override("stop", second["decision_id"], project, by="ann")
     with workspace.warehouse() as warehouse, workspace.journal() as journal:
