@@ -16,9 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from connectors.base import Warehouse
+from connectors.errors import ConfigurationError
 from connectors.journal import Journal
 from decision_engine.batch import decide_all
 from decision_engine.build import BuildTotals, Progress, build, prepare
+from decision_engine.confirmed import outboxes_of
 from decision_engine.data_checks import check
 from decision_engine.delivery import (
     Delivery,
@@ -28,6 +31,7 @@ from decision_engine.delivery import (
     require_real_clock,
 )
 from decision_engine.epochs import FEATURES
+from decision_engine.errors import unknown
 from decision_engine.features import Distrusted
 from decision_engine.inbound import load_log
 from decision_engine.intents import undispatched
@@ -175,6 +179,9 @@ def deliver(
     """Take in what the service has decided, dispatch decided dates, then one delivery pass."""
     require_real_clock(workspace, now)
     workspace.require_keys()
+    if allowed:
+        with workspace.warehouse_to_read() as warehouse:
+            _require_outboxes(workspace, warehouse, allowed)
     if not dry_run:
         load_log(workspace)
     with workspace.warehouse() as warehouse:
@@ -190,6 +197,18 @@ def deliver(
             mark_finished(workspace, slot, "dispatch", now, added[slot])
         delivered = delivery.deliver(now, allowed=allowed, progress=progress)
     return {"intents": sum(a["intents"] for a in added.values()), **delivered}
+
+
+def _require_outboxes(workspace: Workspace, warehouse: Warehouse, named: Collection[str]) -> None:
+    """ConfigurationError when there is none of such a name."""
+    known = [
+        f"{name}.{outbox.stream}"
+        for name in workspace.project.destinations
+        for outbox in outboxes_of(workspace, warehouse, name)
+    ]
+    for name in named:
+        if name not in known:
+            raise ConfigurationError(f"--allow: {unknown('outbox', name, known)}")
 
 
 def finished_steps(workspace: Workspace, slot: str) -> dict[str, tuple[datetime, dict[str, Any]]]:

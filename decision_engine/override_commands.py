@@ -254,14 +254,16 @@ def _held(rows: list[dict[str, Any]]) -> Any:
 def release(override_id: str, folder: Path, by: str, why: str, as_json: bool) -> None:
     """End an override. A message that it stopped is not sent after the fact.
 
+    A prefix of the id is enough when it names one override only.
+
     \b
     Example:  nextmove override release 0c41d2aa90f3 --why "stock is here"
     """
     from decision_engine import overriding
 
     with reported_errors():
-        overriding.give(open_workspace(folder), "release", by, why, releases=override_id)
-        emit({"released": override_id}, as_json, lambda r: f"{r['released']} has ended.")
+        made = overriding.release(open_workspace(folder), override_id, by, why)
+        emit({"released": made.releases}, as_json, lambda r: f"{r['released']} has ended.")
 
 
 @override.command("list")

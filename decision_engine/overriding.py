@@ -75,10 +75,20 @@ def _check(workspace: Workspace, target: Mapping[str, Any]) -> None:
             raise ConfigurationError(unknown("action or creative", action, names))
     if rule is not None:
         compile_rule(rule, profile_types())
-    if (releases := target.get("releases")) is not None:
-        known = {o.override_id for o in standing(workspace.override_log.read())}
-        if releases not in known:
-            raise ConfigurationError(unknown("override", releases, known))
+
+
+def release(workspace: Workspace, prefix: str, by: str, why: str) -> Override:
+    """End the override that an id, or the beginning of one, names. ConfigurationError."""
+    log = workspace.override_log.read()
+    known = {o.override_id for o in standing(log)}
+    found = sorted(name for name in known if prefix and name.startswith(prefix))
+    if len(found) > 1:
+        raise ConfigurationError(f"'{prefix}' begins {len(found)} ids: {', '.join(found)}")
+    if not found:
+        ended = any(o.releases == prefix for o in log)
+        said = f"override {prefix} has been released already"
+        raise ConfigurationError(said if ended else unknown("override", prefix, known))
+    return give(workspace, "release", by, why, releases=found[0])
 
 
 def decision_of(workspace: Workspace, prefix: str) -> tuple[dict[str, Any], datetime | None]:

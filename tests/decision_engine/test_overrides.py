@@ -222,10 +222,16 @@ def test_the_command_line(folder: Path) -> None:
         "override_id": given["override_id"], "kind": "pause", "agent": AGENT, "by": "ann",
         "why": "stock", "until": "2026-12-01T00:00:00",
     }.items()  # fmt: skip
-    run(folder, "release", given["override_id"], "--why", "it is here")
+    other = run(folder, "pause", AGENT, "--why", "stock")
+    assert "unknown override ''" in run(folder, "release", "", "--why", "x", code=2)["said"]
+    ended = run(folder, "release", given["override_id"][:8], "--why", "it is here")
+    assert ended == {"released": given["override_id"]}
+    again = run(folder, "release", given["override_id"], "--why", "it is here", code=2)
+    assert "has been released already" in again["said"]
+    run(folder, "release", other["override_id"], "--why", "it is here")
     assert run(folder, "list")["overrides"] == []
     assert [o["kind"] for o in run(folder, "list", "--all")["overrides"]][-2:] == [
-        "pause", "release",
+        "release", "release",
     ]  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def test_it_is_frozen_where_the_agent_asks_for_it(folder: Path) -> None:
     assert "is weak" not in runner.invoke(main, ["evaluate", *place]).output
 
     # A person's word is the last.
-    overriding.give(workspace, "release", "ada", "new text", releases=freeze["override_id"])
+    overriding.release(workspace, freeze["override_id"][:6], "ada", "new text")
     assert "paused" not in learn_all(workspace, NOW)[AGENT]["note"]
     assert len(freezes(workspace)) == 1
 

@@ -166,6 +166,16 @@ def test_another_time_is_for_the_sandbox_only(project: Path) -> None:
     assert "for the sandbox only" in result.stderr
 
 
+def test_only_an_outbox_that_there_is_can_be_allowed(project: Path) -> None:
+    before = state_of(project)
+    result = nextmove("deliver", "--project", str(project), *AS_OF, "--allow", "braze.user")
+
+    assert result.exit_code == 2
+    assert "--allow: unknown outbox 'braze.user'" in result.stderr
+    assert "did you mean 'braze.users'?" in result.stderr
+    assert state_of(project) == before
+
+
 def test_dry_runs_change_nothing(project: Path) -> None:
     decided(project)
     before = state_of(project)
