@@ -47,6 +47,11 @@ def choose(
     draw depends on the row's key and that action's key alone.
     Raises ValueError as `propensities` does.
     """
+    step = max(1, _DRAWS // len(draws))
+    if len(keys) > step and family in ("gaussian", "beta"):
+        rows = [slice(i, i + step) for i in range(0, len(keys), step)]
+        law = (floor, family, draws)
+        return np.concatenate([choose(keys[r], mean[r], sd[r], eligible[r], *law) for r in rows])
     count = require_eligible(eligible)
     if family == "fixed":
         return first_eligible(eligible, preference)
@@ -55,11 +60,6 @@ def choose(
     if family == "samples":
         p = propensities(mean, sd, eligible, floor, family, preference, share)
         return _race(keys, p, draws[:-1])
-    step = max(1, _DRAWS // len(draws))
-    if len(keys) > step:
-        rows = [slice(i, i + step) for i in range(0, len(keys), step)]
-        law = (floor, family, draws)
-        return np.concatenate([choose(keys[r], mean[r], sd[r], eligible[r], *law) for r in rows])
     require_posterior(mean, sd, eligible)
     u = uniforms(keys, draws)
     of_actions, of_floor = u[:, :-1], u[:, -1]
@@ -82,7 +82,9 @@ def _draw(mean: Floats, sd: Floats, u: Floats, family: Family) -> Floats:
 
 def _largest(draws: Floats, eligible: Bools) -> Ints:
     """The eligible action (n,) of the largest draw (n, k)."""
-    out: Ints = np.where(eligible, draws, _NEVER).argmax(axis=1)
+    if len(draws) == 1 or not eligible.all():  # of one person, it is not worth asking
+        draws = np.where(eligible, draws, _NEVER)
+    out: Ints = draws.argmax(axis=1)
     return out
 
 

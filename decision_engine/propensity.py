@@ -90,6 +90,8 @@ def require_eligible(eligible: Bools) -> Ints:
     """The number of eligible actions (n,); ValueError when some row has none."""
     if len(eligible) == 1:  # for one person a sum along an axis takes twice as long
         count: Ints = np.array([np.count_nonzero(eligible)])
+    elif eligible.size and eligible.all():  # told at once
+        return np.full(len(eligible), eligible.shape[1])
     else:
         count = np.add.reduce(eligible, axis=1, dtype=np.int64)
     if np.count_nonzero(count) < len(count):

@@ -145,7 +145,8 @@ def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     n, d = x.shape
     if not all_between(x):
         raise ValueError("`x` must be finite")
-    z = np.zeros((d + 1 + (d + 1) // 2, -(-max(n, 1) // tile) * tile))
+    shape = (d + 1 + (d + 1) // 2, -(-max(n, 1) // tile) * tile)
+    z = np.empty(shape) if shape[1] == n else np.zeros(shape)
     z[0, :n] = 1.0
     inside = z[1 : d + 1, :n]
     np.subtract(x.T, weights.centre, out=inside)
