@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, MutableMapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from typing import Any
 
@@ -67,8 +67,9 @@ def run(
     """
     require_real_clock(workspace, as_of)
     workspace.require_keys()
-    prepare(workspace)
     slot, clock = as_of.date().isoformat(), clock_from(as_of)
+    if not _is_dispatched(workspace, slot):
+        prepare(workspace)
     done = finished_steps(workspace, slot)
     as_of = done.get("build", (as_of, {}))[0]
 
@@ -98,6 +99,15 @@ def run(
                 seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - start
             progress(step)
     return {"slot": slot, "steps": summary(totals), **totals}
+
+
+def _is_dispatched(workspace: Workspace, slot: str) -> bool:
+    """Whether a round was cut short after its last step that needs dbt; nothing is changed."""
+    with suppress(ConfigurationError), workspace.warehouse_to_read() as warehouse:
+        runs = workspace.engine("runs")
+        asked = f"select 1 from {runs} where slot = ? and step = 'dispatch'"
+        return warehouse.columns(runs) is not None and bool(warehouse.rows(asked, [slot]))
+    return False
 
 
 def preview(workspace: Workspace, as_of: datetime) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from connectors.limits import Limiter
 from decision_engine import build
 from decision_engine.cli import main
 from decision_engine.command import reported_errors
+from decision_engine.delivery import Delivery
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
 from tests.end_to_end.storm import KEYS
@@ -164,6 +165,25 @@ def test_another_time_is_for_the_sandbox_only(project: Path) -> None:
 
     assert result.exit_code == 2
     assert "for the sandbox only" in result.stderr
+
+
+def test_a_round_that_was_cut_short_in_its_delivery_needs_no_dbt(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "--quick", "--project", str(project), *AS_OF]
+    with monkeypatch.context() as cut:
+        cut.setattr(Delivery, "deliver", lambda *_, **__: 1 / 0)
+        assert isinstance(nextmove(*words).exception, ZeroDivisionError)
+    edit(project, PROFILE, "threads: 4", "threads: many")
+    monkeypatch.setattr(build, "_manifests", {})
+    result = nextmove(*words, "--json")
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["deliver"]["streams"]
+    # The next date begins with a build, and says what is wrong.
+    tomorrow = nextmove(*words[:-1], midnight(1).isoformat())
+    assert tomorrow.exit_code == 2
+    assert "dbt cannot use this value" in tomorrow.stderr
 
 
 def test_only_an_outbox_that_there_is_can_be_allowed(project: Path) -> None:
