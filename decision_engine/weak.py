@@ -16,7 +16,7 @@ import numpy as np
 from decision_engine.evaluate import Log
 from decision_engine.intervals import standard_error
 from decision_engine.lift import Interval, always_valid_half_width
-from decision_engine.progress import WORTH
+from decision_engine.progress import WORTH, best_known
 from decision_engine.types import Bools, Floats, Ints
 
 ALPHA = 0.05
@@ -53,7 +53,7 @@ def without_each(
     each. The bounds hold for all creatives together: at most 5% of runs ever call one weak without
     which what runs would earn no more.
     """
-    ran, best = chances(eligible), _best(eligible, predictions)
+    ran, best = chances(eligible), best_known(eligible, predictions)
     alpha, margin = ALPHA / max(len(creatives), 1), WORTH * abs(float(log.reward.mean()))
     found = {}
     for name, actions in creatives.items():
@@ -62,19 +62,11 @@ def without_each(
         # Where nothing else is possible, it is not to be missed.
         rest = np.where(rest.any(axis=1, keepdims=True), rest, eligible)
         gain = _change(log, chances(rest) - ran, predictions, alpha)
-        loss = _change(log, best - _best(rest, predictions), predictions, alpha)
+        loss = _change(log, best - best_known(rest, predictions), predictions, alpha)
         drawn = int(np.isin(log.action, actions).sum())
         is_weak = drawn >= LEAST_DRAWN and gain.low > 0 and loss.high < margin
         found[name] = Without(drawn, gain, loss, margin, is_weak)
     return dict(sorted(found.items(), key=lambda of: -of[1].gain.low))
-
-
-def _best(eligible: Bools, predictions: Floats) -> Floats:
-    """The law (n, k) that always takes the possible action of the highest prediction."""
-    law = np.zeros(eligible.shape)
-    best = np.where(eligible, predictions, -np.inf).argmax(axis=1)
-    law[np.arange(len(best)), best] = 1.0
-    return law
 
 
 def _change(log: Log, change: Floats, predictions: Floats, alpha: float) -> Interval:
