@@ -34,7 +34,7 @@ from decision_engine.epochs import EVENTS
 from decision_engine.errors import StepError
 from decision_engine.fence import Fence
 from decision_engine.gate import Gate
-from decision_engine.intents import MESSAGES, approved, intents
+from decision_engine.intents import MESSAGES, approved, intents, lapsed
 from decision_engine.merged import follow, known_as, readdressed
 from decision_engine.outbox import OutboxSync
 from decision_engine.outbox_checks import require_built
@@ -158,6 +158,7 @@ class Delivery:
     ) -> list[SyncRun]:
         self.journal.add(intents(self.workspace, warehouse, EVENTS, clock()))
         self.journal.add(approved(self.workspace, warehouse, clock()))
+        self.journal.add(lapsed(self.workspace, warehouse, clock()))
         due = follow(self.workspace, warehouse, self.journal, clock())
         if not due:
             return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from connectors.base import Warehouse
@@ -19,6 +19,9 @@ MESSAGES = "messages"
 MERGES = "int_identity__merges"
 DECIDED_FOR = "decided_for"
 """In a send intent, the customer of its decision, where that is not its customer any more."""
+_IN_TIME = "d.expires_at > ?"
+_TOLD_FOR = timedelta(days=7)
+"""A delivery looks so far back for messages that nobody approved: it comes by more often."""
 
 
 def undispatched(
@@ -48,7 +51,7 @@ def intents(
     `EVENTS` stands for all decisions of the hot path. What a person must approve first is not
     among them (`approved`).
     """
-    for row in _decided(workspace, warehouse, "e.slot = ?", slot, as_of):
+    for row in _decided(workspace, warehouse, f"e.slot = ? and {_IN_TIME}", slot, as_of):
         if not needs_approval(workspace.agents.get(row["agent"])):
             yield _sendable(workspace, row)
 
@@ -63,7 +66,7 @@ def approved(
     last_words = workspace.overrides().decisions
     ids = [key for key, override in last_words.items() if override.kind == "approve"]
     if ids:
-        where = warehouse.among("d.decision_id")
+        where = f"{warehouse.among('d.decision_id')} and {_IN_TIME}"
         for row in _decided(workspace, warehouse, where, ids, as_of):
             if _is_approved(workspace, row, last_words[row["decision_id"]]):
                 yield _sendable(workspace, row)
@@ -72,10 +75,10 @@ def approved(
 def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[dict[str, Any]]:
     """The decisions that wait for a person's approval, those that expire first at the front."""
     last_words = workspace.overrides().decisions
-    names = [name for name, agent in workspace.agents.items() if needs_approval(agent)]
-    if not names:
+    if not (names := _under_approval(workspace)):
         return []
-    rows = _decided(workspace, warehouse, warehouse.among("d.agent"), names, as_of)
+    where = f"{warehouse.among('d.agent')} and {_IN_TIME}"
+    rows = _decided(workspace, warehouse, where, names, as_of)
     waiting = [
         {**row, "subject": _sendable(workspace, row)["fields"]["subject"]}
         for row in rows
@@ -85,11 +88,32 @@ def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[di
     return sorted(waiting, key=lambda row: (row["expires_at"], row["decision_id"]))
 
 
+def lapsed(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Iterator[dict[str, Any]]:
+    """The send intents of decisions that expired before anybody approved them.
+
+    For their receipts: delivery skips what has expired, and says so. Nothing is said of what the
+    project could not send any more.
+    """
+    if not (names := _under_approval(workspace)):
+        return
+    where = (
+        f"{warehouse.among('d.agent')} and d.expires_at <= ? and d.expires_at > ? and not exists"
+        f" (select 1 from {workspace.engine('receipts')} r where r.decision_id = d.decision_id)"
+    )
+    for row in _decided(workspace, warehouse, where, names, as_of, as_of - _TOLD_FOR):
+        if row["creative"] in workspace.creatives and row["channel"] in workspace.project.channels:
+            yield _sendable(workspace, row)
+
+
+def _under_approval(workspace: Workspace) -> list[str]:
+    return [name for name, agent in workspace.agents.items() if needs_approval(agent)]
+
+
 def message_of(
     workspace: Workspace, warehouse: Warehouse, decision_id: str
 ) -> dict[str, Any] | None:
     """The send intent of one decision, expired or not; None when it has nothing for us to send."""
-    found = _decided(workspace, warehouse, "d.decision_id = ?", decision_id, datetime.min)
+    found = _decided(workspace, warehouse, "d.decision_id = ?", decision_id)
     return next((_sendable(workspace, row) for row in found), None)
 
 
@@ -101,7 +125,7 @@ def _is_approved(workspace: Workspace, row: dict[str, Any], word: Override) -> b
 
 
 def _decided(
-    workspace: Workspace, warehouse: Warehouse, where: str, value: Any, as_of: datetime
+    workspace: Workspace, warehouse: Warehouse, where: str, *values: Any
 ) -> Iterator[dict[str, Any]]:
     query = (
         "select d.decision_id, d.customer_id as decided_for, c.customer_id, c.external_id,"
@@ -112,11 +136,10 @@ def _decided(
         f" left join {workspace.built(warehouse, MERGES)} m on d.customer_id = m.old_customer_id"
         f" join {workspace.built(warehouse, 'dim_customers')} c"
         " on coalesce(m.customer_id, d.customer_id) = c.customer_id"
-        f" where {where} and d.action <> 'no_action' and d.expires_at > ?"
-        " and d.carried_out_by = 'delivery'"
+        f" where {where} and d.action <> 'no_action' and d.carried_out_by = 'delivery'"
         " order by d.send_at, d.decision_id"
     )
-    for batch in warehouse.query(query, [value, as_of]):
+    for batch in warehouse.query(query, list(values)):
         yield from batch.to_pylist()
 
 

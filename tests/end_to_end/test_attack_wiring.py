@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from decision_engine.demo import clear
 from decision_engine.errors import StepError
 from decision_engine.gate import Gate
 from decision_engine.inbound import load_log
-from decision_engine.intents import approved, held, intents
+from decision_engine.intents import approved, held, intents, lapsed
 from decision_engine.loop import take_in
 from decision_engine.overrides import digest_of
 from decision_engine.overriding import load_overrides
@@ -30,6 +31,7 @@ from decision_engine.reconcile import settle_unknowns
 from decision_engine.service.records import Webhook, frame
 from decision_engine.workspace import Workspace
 from tests.end_to_end.scenario import midnight
+from tests.sandbox_process import Sandbox
 
 SLOT = midnight(0).date().isoformat()
 
@@ -105,6 +107,51 @@ def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: 
         assert gate(other, moment(intent)) == "not_approved"
         # Of an agent that is gone, nobody knows whether it needs approval.
         assert gate({**other, "agent": "gone"}, moment(intent)) == "unknown_agent"
+
+
+def test_what_nobody_approves_in_time_ends_with_a_receipt(project: Path, sandbox: Sandbox) -> None:
+    for path in (project / "agents").glob("*.yml"):
+        path.write_text(path.read_text() + "\napproval: each\nowner: ann\n")
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    with workspace.warehouse() as warehouse:
+        first, *_, last = waiting = held(workspace, warehouse, midnight(0))
+    override("stop", first["decision_id"], project, by="ann")
+    sent = len(sandbox.ledger())
+
+    def delivered(at: datetime) -> dict[str, tuple[str, str]]:
+        with open_delivery(workspace) as delivery:
+            delivery.deliver(at, profiles=False)
+        with workspace.warehouse_to_read() as warehouse:
+            found = warehouse.rows(
+                f"select decision_id, status, reason from {workspace.engine('receipts')}"
+                " where stream = 'messages'"
+            )
+        assert len(found) == len({row[0] for row in found})
+        return {decision_id: (status, reason) for decision_id, status, reason in found}
+
+    assert delivered(last["expires_at"] - timedelta(seconds=1)).keys() == {
+        row["decision_id"] for row in waiting if row["expires_at"] < last["expires_at"]
+    }
+    ended = {row["decision_id"]: ("skipped", "expired") for row in waiting}
+    for later in (timedelta(0), timedelta(hours=1), timedelta(days=9)):
+        assert delivered(last["expires_at"] + later) == ended
+    assert len(sandbox.ledger()) == sent
+
+
+def test_a_creative_that_is_gone_keeps_no_delivery_from_what_expired(project: Path) -> None:
+    for path in (project / "agents").glob("*.yml"):
+        path.write_text(path.read_text() + "\napproval: each\nowner: ann\n")
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    later = midnight(5)
+    with workspace.warehouse() as warehouse:
+        every = {i["decision_id"]: i for i in lapsed(workspace, warehouse, later)}
+        gone = next(iter(every.values()))["fields"]["creative"]
+        left = {name: c for name, c in workspace.creatives.items() if name != gone}
+        changed = replace(workspace, creatives=left)
+        found = {i["decision_id"] for i in lapsed(changed, warehouse, later)}
+    assert found == {k for k, i in every.items() if i["fields"]["creative"] != gone}
 
 
 def test_an_owner_approves_nothing_and_what_changes_is_approved_anew(project: Path) -> None:
