@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from decision_engine.demo import (
 )
 from decision_engine.errors import StepError
 from decision_engine.evaluation import evaluate_all
+from decision_engine.intents import held, lapsed
 from decision_engine.loop import QUICK, run
 from decision_engine.market import Market
 from decision_engine.market.tracker import Tracker
@@ -321,6 +322,31 @@ def same(ours: Any, theirs: Any, at: str = "") -> None:
         assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-9, nan_ok=True), at
     else:
         assert ours == theirs, at
+
+
+def test_the_same_messages_wait_for_approval_or_waited_in_vain(
+    on_duckdb: Lived, elsewhere: Lived
+) -> None:
+    """As if every agent asked for it, and there were no receipts of five messages."""
+    found = []
+    for workspace in (on_duckdb.workspace, elsewhere.workspace):
+        agents = {
+            n: msgspec.structs.replace(a, approval="each") for n, a in workspace.agents.items()
+        }
+        strict, receipts = replace(workspace, agents=agents), workspace.engine("receipts")
+        with strict.warehouse() as warehouse:
+            waiting = sorted(r["decision_id"] for r in held(strict, warehouse, midnight(DAYS - 1)))
+            update = (
+                f"update {receipts} set decision_id = {{}} where {warehouse.among('decision_id')}"
+            )
+            warehouse.rows(update.format("'no ' || decision_id"), [waiting[:5]])
+            in_vain = [i["decision_id"] for i in lapsed(strict, warehouse, midnight(DAYS + 3))]
+            told = [f"no {decision_id}" for decision_id in waiting[:5]]
+            warehouse.rows(update.format("substr(decision_id, 4)"), [told])
+        found.append(waiting)
+        assert sorted(in_vain) == waiting[:5]
+    assert found[1] == found[0]
+    assert len(found[0]) > 50
 
 
 def test_ties(elsewhere: Lived) -> None:
