@@ -77,7 +77,7 @@ def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[di
     last_words = workspace.overrides().decisions
     if not (names := _under_approval(workspace)):
         return []
-    where = f"{warehouse.among('d.agent')} and {_IN_TIME}"
+    where = f"{warehouse.among('d.agent')} and {_unsettled(workspace)} and {_IN_TIME}"
     rows = _decided(workspace, warehouse, where, names, as_of)
     waiting = [
         {**row, "subject": _sendable(workspace, row)["fields"]["subject"]}
@@ -97,12 +97,20 @@ def lapsed(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Itera
     if not (names := _under_approval(workspace)):
         return
     where = (
-        f"{warehouse.among('d.agent')} and d.expires_at <= ? and d.expires_at > ? and not exists"
-        f" (select 1 from {workspace.engine('receipts')} r where r.decision_id = d.decision_id)"
+        f"{warehouse.among('d.agent')} and {_unsettled(workspace)}"
+        " and d.expires_at <= ? and d.expires_at > ?"
     )
     for row in _decided(workspace, warehouse, where, names, as_of, as_of - _TOLD_FOR):
         if row["creative"] in workspace.creatives and row["channel"] in workspace.project.channels:
             yield _sendable(workspace, row)
+
+
+def _unsettled(workspace: Workspace) -> str:
+    """A condition: how the message of a decision ended is not known, or it has not."""
+    return (
+        f"not exists (select 1 from {workspace.engine('receipts')} r"
+        " where r.decision_id = d.decision_id and r.status <> 'not_sent')"
+    )
 
 
 def _under_approval(workspace: Workspace) -> list[str]:

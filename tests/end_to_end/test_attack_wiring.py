@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from connectors.base import Receipt, Status
 from connectors.errors import ConfigurationError
@@ -137,6 +138,24 @@ def test_what_nobody_approves_in_time_ends_with_a_receipt(project: Path, sandbox
     for later in (timedelta(0), timedelta(hours=1), timedelta(days=9)):
         assert delivered(last["expires_at"] + later) == ended
     assert len(sandbox.ledger()) == sent
+
+
+def test_what_has_left_already_does_not_wait_for_approval(project: Path) -> None:
+    workspace = Workspace.open(project)
+    decide_all(workspace, midnight(0))
+    with open_delivery(workspace) as delivery:
+        delivery.dispatch(SLOT, midnight(0))
+        due = delivery.next_due()
+        assert due is not None
+        delivery.deliver(due, profiles=False)
+    strict = {n: structs.replace(a, approval="each") for n, a in workspace.agents.items()}
+    workspace = replace(workspace, agents=strict)
+    with workspace.warehouse() as warehouse:
+        waiting = {row["decision_id"] for row in held(workspace, warehouse, due)}
+        told = warehouse.rows(f"select distinct decision_id from {workspace.engine('receipts')}")
+    assert waiting
+    assert told
+    assert not waiting & {decision_id for (decision_id,) in told}
 
 
 def test_a_creative_that_is_gone_keeps_no_delivery_from_what_expired(project: Path) -> None:
