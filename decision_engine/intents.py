@@ -77,7 +77,7 @@ def held(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> list[di
     last_words = workspace.overrides().decisions
     if not (names := _under_approval(workspace)):
         return []
-    where = f"{warehouse.among('d.agent')} and {_unsettled(workspace)} and {_IN_TIME}"
+    where = f"{warehouse.among('d.agent')} and {unsettled(workspace)} and {_IN_TIME}"
     rows = _decided(workspace, warehouse, where, names, as_of)
     waiting = [
         {**row, "subject": _sendable(workspace, row)["fields"]["subject"]}
@@ -97,7 +97,7 @@ def lapsed(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Itera
     if not (names := _under_approval(workspace)):
         return
     where = (
-        f"{warehouse.among('d.agent')} and {_unsettled(workspace)}"
+        f"{warehouse.among('d.agent')} and {unsettled(workspace)}"
         " and d.expires_at <= ? and d.expires_at > ?"
     )
     for row in _decided(workspace, warehouse, where, names, as_of, as_of - _TOLD_FOR):
@@ -105,16 +105,16 @@ def lapsed(workspace: Workspace, warehouse: Warehouse, as_of: datetime) -> Itera
             yield _sendable(workspace, row)
 
 
-def _unsettled(workspace: Workspace) -> str:
+def _under_approval(workspace: Workspace) -> list[str]:
+    return [name for name, agent in workspace.agents.items() if needs_approval(agent)]
+
+
+def unsettled(workspace: Workspace) -> str:
     """A condition: how the message of a decision ended is not known, or it has not."""
     return (
         f"not exists (select 1 from {workspace.engine('receipts')} r"
         " where r.decision_id = d.decision_id and r.status <> 'not_sent')"
     )
-
-
-def _under_approval(workspace: Workspace) -> list[str]:
-    return [name for name, agent in workspace.agents.items() if needs_approval(agent)]
 
 
 def message_of(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from connectors.base import Warehouse
 from decision_engine.budgets import use
 from decision_engine.config import Limit
+from decision_engine.intents import unsettled
 from decision_engine.types import Action
 from decision_engine.workspace import Workspace
 
@@ -95,8 +96,7 @@ def _spoken_for(
         " else d.decided_at >= ? end)"
         f" and (d.carried_out_by = 'caller' or {receipts}"
         "   where r.decision_id = d.decision_id and r.status in ('accepted', 'unknown'))"
-        f"  or (d.expires_at > ? and {may_leave} and not {receipts}"
-        "   where r.decision_id = d.decision_id and r.status <> 'not_sent')))"
+        f"  or (d.expires_at > ? and {may_leave} and {unsettled(workspace)}))"
     )
     times = [before, at - days, at + days, first_date(at, days), before]
     return _counted(workspace, warehouse, where, [*times, *([stopped] if stopped else ())])

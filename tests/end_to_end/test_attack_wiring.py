@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from msgspec import structs
 
 from connectors.base import Receipt, Status
 from connectors.errors import ConfigurationError
@@ -84,10 +83,15 @@ def test_an_override_holds_for_the_very_next_message(project: Path) -> None:
             assert gate(intent, moment(intent)) is None
 
 
-def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: Path) -> None:
+def asking_for_approval(project: Path) -> Workspace:
+    """The project with agents whose messages somebody else than Ann has to approve."""
     for path in (project / "agents").glob("*.yml"):
         path.write_text(path.read_text() + "\napproval: each\nowner: Ann\n")
-    workspace = Workspace.open(project)
+    return Workspace.open(project)
+
+
+def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: Path) -> None:
+    workspace = asking_for_approval(project)
     decide_all(workspace, midnight(0))
     now = midnight(0)
     with workspace.warehouse() as warehouse:
@@ -111,9 +115,7 @@ def test_a_message_that_needs_approval_is_held_until_somebody_gives_it(project: 
 
 
 def test_what_nobody_approves_in_time_ends_with_a_receipt(project: Path, sandbox: Sandbox) -> None:
-    for path in (project / "agents").glob("*.yml"):
-        path.write_text(path.read_text() + "\napproval: each\nowner: ann\n")
-    workspace = Workspace.open(project)
+    workspace = asking_for_approval(project)
     decide_all(workspace, midnight(0))
     with workspace.warehouse() as warehouse:
         first, *_, last = waiting = held(workspace, warehouse, midnight(0))
@@ -148,8 +150,7 @@ def test_what_has_left_already_does_not_wait_for_approval(project: Path) -> None
         due = delivery.next_due()
         assert due is not None
         delivery.deliver(due, profiles=False)
-    strict = {n: structs.replace(a, approval="each") for n, a in workspace.agents.items()}
-    workspace = replace(workspace, agents=strict)
+    workspace = asking_for_approval(project)
     with workspace.warehouse() as warehouse:
         waiting = {row["decision_id"] for row in held(workspace, warehouse, due)}
         told = warehouse.rows(f"select distinct decision_id from {workspace.engine('receipts')}")
@@ -159,9 +160,7 @@ def test_what_has_left_already_does_not_wait_for_approval(project: Path) -> None
 
 
 def test_a_creative_that_is_gone_keeps_no_delivery_from_what_expired(project: Path) -> None:
-    for path in (project / "agents").glob("*.yml"):
-        path.write_text(path.read_text() + "\napproval: each\nowner: ann\n")
-    workspace = Workspace.open(project)
+    workspace = asking_for_approval(project)
     decide_all(workspace, midnight(0))
     later = midnight(5)
     with workspace.warehouse() as warehouse:
