@@ -40,7 +40,8 @@ from decision_engine.policies import linear_thompson
 from decision_engine.record import rows_of
 from decision_engine.row import Layout
 from decision_engine.rules import parsed
-from decision_engine.types import Catalog, Epoch, Floats
+from decision_engine.types import Catalog, Epoch, Floats, seconds_of
+from decision_engine.waiting import WAITING
 from tests.goals import Cost, Goal, judge, measure, table_to
 from tests.rewards import closed
 
@@ -69,6 +70,8 @@ TEXTS = {
     "country": ("US", "GB", "IN"),
     "last_page_class": ("home", "price", "cart"),
 }
+MOSTLY_TRUE = ("has_e", "has_p", "consent", "service_consent")
+MICROS_OF_WAITING = int((seconds_of(AS_OF) + 7_200) * 1e6)
 RULES = (
     "onboarding_steps < 3", "cart_visits_24h > 0 OR price_visits_24h > 0", "tier = 'gold'",
     "lower(country) IN ('us', 'gb')", "coalesce(days_since_last_order, 999) >= 5",
@@ -158,15 +161,16 @@ def profile_types() -> dict[str, str]:
 
 
 def random_people(types: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Profiles of people most of whom may get most messages."""
+    """Profiles of people most of whom may get most messages; for a few one waits to leave."""
     rng = np.random.default_rng(1)
     for i in range(PEOPLE):
         person: dict[str, Any] = {"customer_id": f"c_{i:032x}", "as_of": AS_OF}
+        person[WAITING] = "" if rng.random() < 0.9 else f"{MICROS_OF_WAITING} email d{i:063x}"
         for name, type_name in types.items():
             if name in TEXTS:
                 person[name] = TEXTS[name][rng.integers(len(TEXTS[name]))]
             elif type_name == "boolean":
-                person[name] = name.startswith(("has_e", "has_p", "consent")) and rng.random() < 0.9
+                person[name] = name.startswith(MOSTLY_TRUE) and rng.random() < 0.95
             elif name not in person:
                 person[name] = None if type_name == "text" else float(rng.integers(0, 3))
         yield person
