@@ -6,7 +6,7 @@ gives it the people of its events, a plan those of a sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from decision_engine import keys
 from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.budgets import lots, worth_it
+from decision_engine.columns import only
 from decision_engine.config import Project
 from decision_engine.decide import Candidates, arbitrate, decide, gains, values
 from decision_engine.decrees import with_lists
@@ -191,12 +192,15 @@ def candidates_of(
         x=audience.x,
         times=audience.times,
         p_agent=p_agent,
-        facts={
-            **{c: contexts.columns[c] for c in agent.fact_columns},
-            **waived_facts(project, contexts.customer_ids),
-            **_distrust_facts(agent, len(contexts)),
-        },
+        facts=_facts(contexts, agent, project),
     )
+
+
+def _facts(contexts: Contexts, agent: AgentInEpoch, project: Project) -> Mapping[str, Column]:
+    """What goes into the record of n decisions."""
+    seen = only(contexts.columns, agent.fact_columns)
+    more = waived_facts(project, contexts.customer_ids) | _distrust_facts(agent, len(contexts))
+    return {**seen, **more} if more else seen
 
 
 def _distrust_facts(agent: AgentInEpoch, n: int) -> dict[str, Column]:

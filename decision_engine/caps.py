@@ -8,14 +8,14 @@ has not left yet is listed by the profile with the moment it will, and counts on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from decision_engine.config import Project
 from decision_engine.legal_windows import regulated
-from decision_engine.scene import Ruling, Scene, number
-from decision_engine.types import Bools, Catalog, Floats, Ints, seconds_of
+from decision_engine.scene import Ruling, Scene
+from decision_engine.types import Bools, Catalog, Floats, Ints
 from decision_engine.waiting import WAITING, Waiting
 
 WINDOWS = (1, 7, 30)
@@ -26,17 +26,19 @@ _DAY = 86_400.0
 
 def frequency_caps(scene: Scene) -> Iterator[Ruling]:
     """No cap of the project, and none that the law of their place sets, is used up."""
-    on = scene.catalog.on
+    catalog = scene.catalog
     for cap in scene.project.caps:
-        for counted, known, actions in _counts(scene, cap.channel, cap.days, on.get(cap.channel)):
-            used_up = ~(known & (counted < number(float(cap.max))))
-            yield scene.held_by("frequency_cap", used_up, known), actions
-    for channel, promotions in scene.catalog.promotions_on.items():
+        if cap.channel in catalog.on:
+            messages = catalog.on[cap.channel], catalog.on_by_slot[cap.channel]
+            for counted, known, actions in _counts(scene, cap.channel, cap.days, *messages):
+                yield scene.or_waived("frequency_cap", known & (counted < cap.max), known), actions
+    for channel, promotions in catalog.promotions_on.items():
         if channel in regulated():
             law, place = scene.law(channel)
-            for counted, known, actions in _counts(scene, channel, 1, promotions):
+            messages = promotions, catalog.promotions_by_slot[channel]
+            for counted, known, actions in _counts(scene, channel, 1, *messages):
                 if law.max_24h is not None:
-                    yield ~(known & (counted < law.max_24h[place])), actions
+                    yield known & (counted < law.max_24h[place]), actions
 
 
 def columns_of_caps(catalog: Catalog, project: Project) -> set[str]:
@@ -55,17 +57,19 @@ def sends_column(channel: str | None, days: int) -> str:
 
 
 def _counts(
-    scene: Scene, channel: str | None, days: int, messages: Ints | None
+    scene: Scene,
+    channel: str | None,
+    days: int,
+    messages: Ints,
+    by_slot: Sequence[tuple[int, Ints]],
 ) -> Iterator[tuple[Floats, Bools, Ints]]:
     """What counts for a cap (n,), of whom it is known (n,), and for which of the messages."""
-    if messages is None:
-        return
     counted, known = scene.column(sends_column(channel, days))
-    waiting, told = scene.waiting, scene.column(WAITING).valid
+    waiting, told = scene.waiting, scene.column(WAITING)[1]
     if not scene.catalog.has_waits and not len(waiting.rows):
         yield counted, known & told, messages
         return
-    for slot, actions in scene.catalog.by_slot(messages):
+    for slot, actions in by_slot:
         at = scene.times.at[:, slot]
         if scene.catalog.has_waits:
             counted, known = _sent(scene, channel, days, at)
@@ -76,7 +80,7 @@ def _sent(scene: Scene, channel: str | None, days: int, at: Floats) -> tuple[Flo
     """The messages sent within so many days before the moments (n,), and of whom it is known."""
     counted, known = scene.column(sends_column(channel, days))
     # What of the window is not still to come.
-    reach = days - (at - seconds_of(scene.epoch.as_of)) / _DAY
+    reach = days - (at - scene.epoch.seconds) / _DAY
     for window in reversed([w for w in WINDOWS if w < days]):
         fewer, told = scene.column(sends_column(channel, window))
         counted, known = np.where(reach <= window, fewer, counted), known & told

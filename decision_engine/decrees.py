@@ -23,20 +23,20 @@ def excluded(scene: Scene) -> Iterator[Ruling]:
         holds, known = parsed(override.rule or "true").evaluate(
             scene.contexts.columns, len(scene.contexts)
         )
-        yield np.asarray(holds | ~known), scene.catalog.on[None]
+        yield known & ~holds, scene.catalog.on[None]
 
 
 def paused(scene: Scene) -> Iterator[Ruling]:
     """No message of a paused agent; none at all when it cannot be known what is paused."""
     if not scene.overrides.is_known or scene.overrides.on("pause", scene.epoch.as_of):
-        yield scene.everybody(), scene.catalog.on[None]
+        yield scene.nobody(), scene.catalog.on[None]
 
 
 def frozen(scene: Scene) -> Iterator[Ruling]:
     """No frozen action."""
     for override in scene.overrides.on("freeze", scene.epoch.as_of):
         yield (
-            scene.everybody(),
+            scene.nobody(),
             np.intersect1d(actions_of(override, scene.catalog), scene.catalog.on[None]),
         )
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from decision_engine.columns import stacked
 from decision_engine.config import Agent, ContextFeature, Project
-from decision_engine.errors import MissingColumnError
 from decision_engine.guardrails import columns_of
 from decision_engine.rules import parsed
 from decision_engine.types import Bools, Catalog, Column, Contexts, Floats, Ints
@@ -62,44 +62,36 @@ class _Basis:
         first = dict(zip(context, accumulate(map(_width, context), initial=0), strict=False))
         self.d = sum(map(_width, context))
         numbers = [f for f in context if f.transform != "one_of"]
-        self.numbers = [f.column for f in numbers]
+        self.numbers = tuple(f.column for f in numbers)
         self.at = _span([first[f] for f in numbers])
         self.log1p = _span([i for i, f in enumerate(numbers) if f.transform == "log1p"])
         choices = [f for f in context if f.transform == "one_of"]
-        self.choices = [f.column for f in choices]
+        self.choices = tuple(f.column for f in choices)
         self.places = [{o: first[f] + i for i, o in enumerate(f.one_of)} for f in choices]
 
     def x(self, contexts: Contexts) -> Floats:
         """As `design`."""
-        try:
-            numbers = [contexts.columns[name] for name in self.numbers]
-            choices = [contexts.columns[name] for name in self.choices]
-        except KeyError as error:
-            raise MissingColumnError(error.args[0]) from None
         out = np.zeros((len(contexts), self.d))
-        if numbers:
-            out[:, self.at] = self._of_numbers(numbers).T
-        if choices:
-            place, chosen = self._of_choices(choices)
+        if self.numbers:
+            out[:, self.at] = self._of_numbers(stacked(contexts.columns, self.numbers)).T
+        if self.choices:
+            place, chosen = self._of_choices(stacked(contexts.columns, self.choices))
             column, rows = chosen.nonzero()
             out[rows, place[column, rows]] = 1.0
         return out
 
-    def _of_numbers(self, columns: list[Column]) -> Floats:
-        values = np.concatenate([v for v, _ in columns], dtype=np.float64, casting="unsafe")
-        known = np.isfinite(values)
-        known &= np.concatenate([valid for _, valid in columns])
-        numbers: Floats = np.where(known, values, _UNKNOWN).reshape(len(columns), -1)
+    def _of_numbers(self, columns: Column) -> Floats:
+        values = columns.values.astype(np.float64, copy=False)
+        numbers: Floats = np.where(columns.valid & np.isfinite(values), values, _UNKNOWN)
         logs = numbers[self.log1p]
         numbers[self.log1p] = np.sign(logs) * np.log1p(np.abs(logs))
         return numbers
 
-    def _of_choices(self, columns: list[Column]) -> tuple[Ints, Bools]:
+    def _of_choices(self, columns: Column) -> tuple[Ints, Bools]:
         """The feature of each value, and whether there is one: both (columns, n)."""
-        pairs = zip(columns, self.places, strict=True)
-        place = np.array([[of.get(v, -1) for v in c.values.tolist()] for c, of in pairs], np.int64)
-        chosen: Bools = np.concatenate([valid for _, valid in columns]).reshape(place.shape)
-        return place, chosen & (place >= _FIRST)
+        pairs = zip(columns.values.tolist(), self.places, strict=True)
+        place = np.array([[of.get(v, -1) for v in values] for values, of in pairs], np.int64)
+        return place, columns.valid & (place >= _FIRST)
 
 
 _FIRST, _UNKNOWN = np.array(0), np.array(0.0)

@@ -37,7 +37,6 @@ from decision_engine.types import (
     Reason,
     Reasons,
     column_of,
-    seconds_of,
 )
 from decision_engine.waiting import WAITING
 
@@ -49,6 +48,7 @@ ADDRESS = {"email": "has_email", "push": "has_push", "sms": "has_phone", "rep": 
 
 MAX_PROFILE_AGE = timedelta(hours=48)
 """Profiles older than this are no ground for a decision, nor for a send."""
+_MAX_AGE_SECONDS = MAX_PROFILE_AGE.total_seconds()
 
 EXPIRED, UNKNOWN_PERSON, OVERRIDDEN = "expired", "unknown_person", "overridden"
 NOT_APPROVED, UNKNOWN_AGENT = "not_approved", "unknown_agent"
@@ -59,27 +59,26 @@ OTHER_GROUP = "other_group"
 def kill_switch(scene: Scene) -> Iterator[Ruling]:
     """Everything stops."""
     if scene.epoch.kill_switch:
-        yield scene.everybody(), scene.catalog.on[None]
+        yield scene.nobody(), scene.catalog.on[None]
 
 
 def stale_profile(scene: Scene) -> Iterator[Ruling]:
     """Nobody is written to on the ground of a profile that is too old, or of unknown age."""
     built, known = scene.column("as_of")
-    oldest = seconds_of(scene.epoch.as_of) - MAX_PROFILE_AGE.total_seconds()
-    yield ~(known & (built >= oldest)), scene.catalog.on[None]
+    yield known & (built >= scene.epoch.seconds - _MAX_AGE_SECONDS), scene.catalog.on[None]
 
 
 def suppression(scene: Scene) -> Iterator[Ruling]:
     """Erased people and people who objected get nothing at all."""
-    yield ~scene.is_false("is_suppressed"), scene.catalog.on[None]
+    yield scene.is_false("is_suppressed"), scene.catalog.on[None]
 
 
 def consent(scene: Scene) -> Iterator[Ruling]:
     """Each channel needs consent for the purpose, given and not withdrawn."""
     for channel, actions in scene.catalog.promotions_on.items():
-        yield ~scene.is_true(f"consent_{channel}"), actions
+        yield scene.is_true(f"consent_{channel}"), actions
     for channel, actions in scene.catalog.services_on.items():
-        yield ~scene.is_true(f"service_consent_{channel}"), actions
+        yield scene.is_true(f"service_consent_{channel}"), actions
 
 
 def refused(channel: str) -> dict[str, Any]:
@@ -91,38 +90,38 @@ def reachability(scene: Scene) -> Iterator[Ruling]:
     """Each channel needs an address."""
     for channel, actions in scene.catalog.on.items():
         if channel is not None:
-            yield ~scene.is_true(ADDRESS[channel]), actions
+            yield scene.is_true(ADDRESS[channel]), actions
 
 
 def open_complaint(scene: Scene) -> Iterator[Ruling]:
     """Promotions stop while a complaint is open, or not known to be closed."""
-    yield ~scene.is_false("has_open_complaint"), scene.catalog.promotions
+    yield scene.is_false("has_open_complaint"), scene.catalog.promotions
 
 
 def project_rule(scene: Scene) -> Iterator[Ruling]:
     """The rule of the project, for all messages of all agents."""
     if scene.project.eligible_if is not None:
-        yield ~parsed(scene.project.eligible_if).holds(scene.contexts), scene.catalog.on[None]
+        yield scene.holds(scene.project.eligible_if), scene.catalog.on[None]
 
 
 def agent_rule(scene: Scene) -> Iterator[Ruling]:
     """The rule of the agent, for all of its messages."""
     if scene.agent is not None and scene.agent.eligible_if is not None:
-        yield ~parsed(scene.agent.eligible_if).holds(scene.contexts), scene.catalog.on[None]
+        yield scene.holds(scene.agent.eligible_if), scene.catalog.on[None]
 
 
 def eligibility(scene: Scene) -> Iterator[Ruling]:
     """The action's own rule; and a resolution is only for people with an open complaint."""
-    yield ~scene.is_true("has_open_complaint"), scene.catalog.resolutions
+    yield scene.is_true("has_open_complaint"), scene.catalog.resolutions
     for rule, actions in scene.catalog.ruled.items():
-        yield ~parsed(rule).holds(scene.contexts), actions
+        yield scene.holds(rule), actions
 
 
 def other_channel(scene: Scene) -> Iterator[Ruling]:
     """Who asks for one channel is answered with that channel, or with nothing."""
     if scene.channel is not None:
         on = {**scene.catalog.on, ANY_DEVICE: scene.catalog.to_devices}
-        yield scene.everybody(), np.setdiff1d(on[None], on.get(scene.channel, []))
+        yield scene.nobody(), np.setdiff1d(on[None], on.get(scene.channel, []))
 
 
 GUARDRAILS: Mapping[Reason, Guardrail] = {
@@ -169,14 +168,17 @@ def judge(scene: Scene) -> Reasons:
     found = [
         (int(r), *ruling) for r, guardrail in GUARDRAILS.items() for ruling in guardrail(scene)
     ]
-    people = np.concatenate([people for _, people, _ in found]).reshape(len(found), n)
-    applies: Bools = np.logical_or.reduce(people, axis=1)
+    if n == 1:  # the same as below, in a sixth of the time
+        of_one = codes[0]
+        for reason, may, actions in reversed(found):
+            if not may:
+                of_one[actions] = reason
+        return codes
+    ruled_out = ~np.concatenate([may for _, may, _ in found]).reshape(len(found), n)
+    applies: Bools = np.logical_or.reduce(ruled_out, axis=1)
     for i in applies.nonzero()[0].tolist()[::-1]:
-        reason, ruled_out, actions = found[i]
-        if n == 1:  # the same as below, in a sixth of the time
-            codes[0][actions] = reason
-        else:
-            codes[_where(ruled_out), actions] = reason
+        reason, _, actions = found[i]
+        codes[_where(ruled_out[i]), actions] = reason
     return codes
 
 

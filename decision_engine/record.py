@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.arrow import list_array
+from decision_engine.columns import lists_of
 from decision_engine.config import hours
 from decision_engine.tables import DECISIONS
 from decision_engine.types import Decisions, Epoch, Floats, seconds_of
@@ -97,13 +98,10 @@ def expiry(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> Floats:
 
 def facts_json(decisions: Decisions) -> list[str]:
     """The guardrail facts of each row as a JSON object."""
-    names, columns = tuple(decisions.facts), tuple(decisions.facts.values())
-    lists = [values.tolist() for values, _ in columns]
-    known = np.concatenate([valid for _, valid in columns]).reshape(len(columns), len(decisions))
-    for column, row in zip(*(~known).nonzero(), strict=True):
-        lists[column][row] = None
-    rows = zip(*lists, strict=True)
-    return [_encode(dict(zip(names, row, strict=True))).decode() for row in rows]
+    names, lists = tuple(decisions.facts), lists_of(decisions.facts)
+    return [
+        _encode(dict(zip(names, row, strict=True))).decode() for row in zip(*lists, strict=True)
+    ]
 
 
 def _arrow(values: Any, kind: pa.DataType) -> pa.Array:

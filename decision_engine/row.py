@@ -4,74 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from decision_engine.columns import Blocks, Places
 from decision_engine.rule_check import kind_of_type
 from decision_engine.types import Column, Contexts, seconds_of
 
-Block = Literal["number", "boolean", "text", "time"]
+Kind = Literal["number", "boolean", "text", "time"]
 
-_EMPTY: Mapping[Block, Any] = {"number": 0.0, "boolean": False, "text": "", "time": 0.0}
-_DTYPES: Mapping[Block, Any] = {
-    "number": np.float64, "boolean": np.bool_, "text": object, "time": np.float64
-}  # fmt: skip
-
-
-_column = partial(tuple.__new__, Column)
-"""A Column of its two arrays, without a step in Python: half of what making contexts costs."""
+_KINDS: tuple[Kind, ...] = ("number", "boolean", "text", "time")
+_WHO = "customer_id"
 
 
 class Layout:
     """The columns of a profile table by their kind, worked out once.
 
-    `types` maps column names to warehouse types; `customer_id` is no part of a row. Numbers become
-    float64, times Unix seconds, all else text, as in `arrow.column_of_array`.
+    `types` maps column names to warehouse types. Numbers become float64, times Unix seconds, all
+    else text, as in `arrow.column_of_array`; NaN is NULL.
     """
 
     def __init__(self, types: Mapping[str, str]) -> None:
-        self._says_who = "customer_id" in types
-        self.names: dict[Block, list[str]] = {block: [] for block in _DTYPES}
+        of_kind: dict[Kind, list[str]] = {kind: [] for kind in _KINDS}
         for name, type_name in types.items():
-            if name != "customer_id":
-                self.names[_block_of(type_name)].append(name)
+            of_kind["text" if name == _WHO else _kind_of(type_name)].append(name)
+        self._names = list(of_kind.values())
+        self._places = Places(
+            {
+                name: (block, row)
+                for block, names in enumerate(self._names)
+                for row, name in enumerate(names)
+            }
+        )
 
     def contexts(self, customer_ids: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Contexts:
         """N people by their columns; one that is absent is NULL, a time may be ISO text."""
-        n = len(rows)
-        columns: dict[str, Column] = {}
-        for block, names in self.names.items():
-            given = [row.get(name) for name in names for row in rows]
-            # One array for all columns of a kind: a column is a view of a part of it.
-            valid = np.array([v is not None for v in given], dtype=bool).reshape(-1, n)
-            data = _block(block, given).reshape(-1, n)
-            columns |= zip(names, map(_column, zip(data, valid, strict=True)), strict=True)
-        ids = np.empty(n, dtype=object)
+        ids = np.empty(len(rows), dtype=object)
         ids[:] = customer_ids
-        if self._says_who:
-            columns["customer_id"] = Column(ids, np.ones(n, dtype=bool))
-        return Contexts(ids, columns)
+        if _WHO in self._places.of:
+            rows = [{**row, _WHO: who} for row, who in zip(rows, customer_ids, strict=True)]
+        blocks = [
+            _block(kind, [row.get(name) for name in names for row in rows], len(rows))
+            for kind, names in zip(_KINDS, self._names, strict=True)
+        ]
+        return Contexts(ids, Blocks(self._places, blocks))
 
 
-def _block_of(type_name: str) -> Block:
+def _kind_of(type_name: str) -> Kind:
     if type_name.strip().upper().startswith("TIMESTAMP"):
         return "time"
     return kind_of_type(type_name) or "text"
 
 
-def _block(block: Block, given: list[Any]) -> NDArray[Any]:
-    """The values, with the empty value of the block for None."""
-    empty = _EMPTY[block]
-    if block == "time":
+def _block(kind: Kind, given: list[Any], n: int) -> Column:
+    """The values (m, n) of one kind, column by column; what is None is not valid."""
+    if kind == "boolean":
+        known = np.array([v is not None for v in given], dtype=bool)
+        return Column(np.array(given, dtype=bool).reshape(-1, n), known.reshape(-1, n))
+    if kind == "text":
+        known = np.array([v is not None for v in given], dtype=bool)
+        values = np.empty(len(given), dtype=object)
+        values[:] = ["" if v is None else str(v) for v in given]
+        return Column(values.reshape(-1, n), known.reshape(-1, n))
+    if kind == "time":
         given = [None if v is None else _seconds(v) for v in given]
-    elif block == "text":
-        given = [None if v is None else str(v) for v in given]
-    data = np.empty(len(given), dtype=_DTYPES[block])
-    data[:] = [empty if v is None else v for v in given]
-    return data
+    numbers = np.array(given, dtype=np.float64).reshape(-1, n)  # of None, NaN
+    return Column(numbers, numbers == numbers)
 
 
 def _seconds(moment: datetime | str | float) -> float:

@@ -2,6 +2,9 @@
 
 A condition is two functions of the columns: where it is known to be true, and where it is known to
 be false; where neither holds it is NULL. Only the one that is asked for is computed.
+
+A constant is a scalar. So are the columns of one person (`columns.seen`), and what comes of them:
+the same operators stand for an array and for a scalar, which takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -18,16 +21,17 @@ from numpy.typing import NDArray
 from sqlglot import exp
 
 from decision_engine.errors import MissingColumnError
-from decision_engine.types import Bools, Column, seconds_of
+from decision_engine.types import Bools, Pair, seconds_of
 
 Array = NDArray[Any]
-Columns = Mapping[str, Column]
-Truth = Callable[[Columns], Bools]
-Value = Callable[[Columns], Column]
-"""Functions of columns of n rows; the result has 1 row when no column is read."""
+Columns = Mapping[str, Pair]
+Truth = Callable[[Columns], Any]
+Value = Callable[[Columns], Pair]
+"""Functions of columns of n rows; the result is a scalar when no column is read."""
 
-_ALWAYS = np.ones(1, dtype=bool)
-"""The validity of a constant, a column of one row that goes with any number of rows."""
+_TRUTH: Any = (np.False_, np.True_)
+_NEVER, _ALWAYS = _TRUTH
+"""The validity of a scalar: there are no others."""
 
 MICROS_A_DAY = 86_400e6
 
@@ -62,12 +66,11 @@ def _answered(node: exp.Expr, wanted: bool) -> Truth:
         return _is_null(value(operands_of(node)[0]), wanted)
     if isinstance(node, exp.Like):
         return _like(node, wanted)
-    part = value(node)
+    part, is_wanted = value(node), _TRUTH[wanted]
 
-    def evaluate(columns: Columns) -> Bools:
+    def evaluate(columns: Columns) -> Any:
         values, valid = part(columns)
-        holds: Bools = values.astype(bool, copy=False)
-        return (holds if wanted else ~holds) & valid
+        return valid if valid is _NEVER else (values == is_wanted) & valid
 
     return evaluate
 
@@ -80,7 +83,7 @@ def value(node: exp.Expr) -> Value:
         constant = _constant(node)
         return lambda _: constant
     if isinstance(node, exp.Cast):
-        moment = Column(np.full(1, seconds_of(time_of(node))), _ALWAYS)
+        moment = _scalar(np.float64(seconds_of(time_of(node))))
         return lambda _: moment
     if isinstance(node, exp.Anonymous):
         return _computed(_days_between, [value(part) for part in operands_of(node)])
@@ -89,12 +92,12 @@ def value(node: exp.Expr) -> Value:
     if isinstance(node, exp.Coalesce):
         return _coalesced([value(part) for part in operands_of(node)])
     if type(node) in _LETTERS:
-        return _each_letter(type(node), value(operands_of(node)[0]))
+        return _of_texts(object, _each_letter(type(node)), value(operands_of(node)[0]))
     true, false = truth(node, True), truth(node, False)
 
-    def evaluate(columns: Columns) -> Column:
+    def evaluate(columns: Columns) -> Pair:
         is_true = true(columns)
-        return Column(is_true, is_true | false(columns))
+        return is_true, is_true | false(columns)
 
     return evaluate
 
@@ -121,12 +124,14 @@ def time_of(node: exp.Cast) -> datetime:
     return datetime.fromisoformat(node.this.name)
 
 
-def _read(name: str, columns: Columns) -> Column:
-    values, valid = _raw(name, columns)
-    return Column(values, valid & (values == values) if values.dtype.kind == "f" else valid)
+def _read(name: str, columns: Columns) -> Pair:
+    column = values, valid = _raw(name, columns)
+    if isinstance(values, np.ndarray):
+        return (values, valid & (values == values)) if values.dtype.kind == "f" else column
+    return column if values == values else (values, _NEVER)
 
 
-def _raw(name: str, columns: Columns) -> Column:
+def _raw(name: str, columns: Columns) -> Pair:
     """A column in which NaN may still count as valid."""
     try:
         return columns[name]
@@ -134,12 +139,14 @@ def _raw(name: str, columns: Columns) -> Column:
         raise MissingColumnError(name) from None
 
 
-def _constant(node: exp.Expr) -> Column:
-    constant: Any = node.this
-    if isinstance(node, exp.Literal) and not node.is_string:
-        constant = float(node.this)
-    dtype = object if isinstance(constant, str) else None
-    return Column(np.full(1, constant, dtype=dtype), _ALWAYS)
+def _constant(node: exp.Expr) -> Pair:
+    if isinstance(node, exp.Boolean):
+        return _scalar(_TRUTH[node.this])
+    return _scalar(node.this if node.args["is_string"] else np.float64(node.this))
+
+
+def _scalar(constant: Any) -> Pair:
+    return constant, _ALWAYS
 
 
 # --- conditions ---
@@ -153,12 +160,12 @@ def _joined(parts: list[Truth], all_of_them: bool) -> Truth:
 
 
 _COMPARISONS: Mapping[type[exp.Expr], tuple[Callable[..., Any], Callable[..., Any]]] = {
-    exp.EQ: (np.equal, np.not_equal),
-    exp.NEQ: (np.not_equal, np.equal),
-    exp.LT: (np.less, np.greater_equal),
-    exp.LTE: (np.less_equal, np.greater),
-    exp.GT: (np.greater, np.less_equal),
-    exp.GTE: (np.greater_equal, np.less),
+    exp.EQ: (operator.eq, operator.ne),
+    exp.NEQ: (operator.ne, operator.eq),
+    exp.LT: (operator.lt, operator.ge),
+    exp.LTE: (operator.le, operator.gt),
+    exp.GT: (operator.gt, operator.le),
+    exp.GTE: (operator.ge, operator.lt),
 }
 """What is true of two values when a comparison is true, and when it is false."""
 
@@ -166,17 +173,21 @@ _COMPARISONS: Mapping[type[exp.Expr], tuple[Callable[..., Any], Callable[..., An
 def _compared(kind: type[exp.Expr], left: exp.Expr, right: exp.Expr, wanted: bool) -> Truth:
     function = _COMPARISONS[kind][not wanted]
     # Of a NaN nothing is true but that it differs.
-    of = value if function is np.not_equal else _plain
+    of = value if function is operator.ne else _plain
     first, second = of(left), of(right)
     has_order = kind not in (exp.EQ, exp.NEQ)
 
-    def evaluate(columns: Columns) -> Bools:
-        a, b = first(columns), second(columns)
-        valid = _both(a.valid, b.valid)
-        if has_order and (a.values.dtype.kind == "O" or b.values.dtype.kind == "O"):
-            return _strict(bool, function, a, b).values
-        result: Bools = function(a.values, b.values)
-        return result if valid is _ALWAYS else result & valid
+    def evaluate(columns: Columns) -> Any:
+        (a, is_a), (b, is_b) = first(columns), second(columns)
+        valid = _both(is_a, is_b)
+        if valid is _NEVER:
+            return valid
+        if has_order and valid is not _ALWAYS and (_is_text(a) or _is_text(b)):
+            return _ordered(function, a, b, valid)
+        result = function(a, b)
+        if valid is not _ALWAYS:
+            result = result & valid
+        return _TRUTH[result] if isinstance(result, bool) else result
 
     return evaluate
 
@@ -184,6 +195,19 @@ def _compared(kind: type[exp.Expr], left: exp.Expr, right: exp.Expr, wanted: boo
 def _plain(node: exp.Expr) -> Value:
     """The value of a node, in which NaN may still count as valid."""
     return partial(_raw, name_of(node)) if isinstance(node, exp.Column) else value(node)
+
+
+def _is_text(values: Any) -> bool:
+    return isinstance(values, str) or bool(values.dtype.kind == "O")
+
+
+def _ordered(function: Callable[..., Any], a: Any, b: Any, valid: Bools) -> Bools:
+    """Texts have an order where there are texts."""
+    out = np.zeros(len(valid), dtype=bool)
+    rows = valid.nonzero()[0]
+    if len(rows):
+        out[rows] = function(*(v[rows] if isinstance(v, np.ndarray) else v for v in (a, b)))
+    return out
 
 
 def _both(a: Bools, b: Bools) -> Bools:
@@ -195,12 +219,14 @@ def _both(a: Bools, b: Bools) -> Bools:
 def _listed(node: exp.In, wanted: bool) -> Truth:
     # Members of the list are never NULL, so the only NULL there can be is the left side.
     subject, *members = [value(part) for part in operands_of(node)]
-    constants = [member({}).values for member in members]
+    constants = [member({})[0] for member in members]
 
-    def evaluate(columns: Columns) -> Bools:
+    def evaluate(columns: Columns) -> Any:
         values, valid = subject(columns)
+        if not isinstance(values, np.ndarray):
+            return valid & _TRUTH[(values in constants) is wanted]
         if len(constants) > _FEW and values.dtype.kind == "f":
-            found: Bools = np.isin(values, np.concatenate(constants))
+            found: Bools = np.isin(values, constants)
         else:
             found = reduce(operator.or_, [values == constant for constant in constants])
         return (found if wanted else ~found) & valid
@@ -209,7 +235,7 @@ def _listed(node: exp.In, wanted: bool) -> Truth:
 
 
 def _is_null(part: Value, wanted: bool) -> Truth:
-    return lambda columns: ~part(columns).valid if wanted else part(columns).valid
+    return lambda columns: part(columns)[1] ^ _TRUTH[wanted]
 
 
 @lru_cache(maxsize=1024)
@@ -220,35 +246,42 @@ def _pattern(like: str) -> re.Pattern[str]:
 
 def _like(node: exp.Like, wanted: bool) -> Truth:
     subject, pattern = operands_of(node)
-    part, matches = value(subject), _pattern(pattern.name).fullmatch
+    matches = _pattern(pattern.name).fullmatch
     is_wanted = wanted is not bool(node.args.get("negate"))
-
-    def is_like(values: Array) -> Array:
-        return np.fromiter(((matches(v) is not None) is is_wanted for v in values), bool)
-
-    return lambda columns: _strict(bool, is_like, part(columns)).values
+    found = _of_texts(
+        bool, lambda text: _TRUTH[(matches(text) is not None) is is_wanted], value(subject)
+    )
+    return lambda columns: found(columns)[0]
 
 
 # --- values ---
 
 
-def _strict(dtype: Any, function: Callable[..., Any], *parts: Column) -> Column:
-    """NULL when any part is NULL; `function` only ever sees the rows where none is."""
-    valid = reduce(_both, [part.valid for part in parts])
-    rows = valid.nonzero()[0]
-    values = np.zeros(len(valid), dtype=dtype)
-    if len(rows):
-        some = (v[rows] if len(v) == len(valid) else v for v, _ in parts)
-        values[rows] = function(*some)
-    return Column(values, valid)
+def _of_texts(dtype: Any, function: Callable[[str], Any], part: Value) -> Value:
+    """NULL of NULL: `function` only ever sees texts."""
 
+    def evaluate(columns: Columns) -> Pair:
+        texts, valid = part(columns)
+        if valid is _NEVER:
+            return _EMPTY[dtype], valid
+        if valid is _ALWAYS:
+            return function(texts), valid
+        rows = valid.nonzero()[0]
+        values = np.zeros(len(valid), dtype=dtype)
+        values[rows] = [function(text) for text in texts[rows].tolist()]
+        return values, valid
+
+    return evaluate
+
+
+_EMPTY: Mapping[Any, Any] = {bool: _NEVER, object: ""}
 
 _ARITHMETIC: Mapping[type[exp.Expr], Callable[..., Any]] = {
-    exp.Add: np.add,
-    exp.Sub: np.subtract,
-    exp.Mul: np.multiply,
-    exp.Div: np.divide,
-    exp.Neg: np.negative,
+    exp.Add: operator.add,
+    exp.Sub: operator.sub,
+    exp.Mul: operator.mul,
+    exp.Div: operator.truediv,
+    exp.Neg: operator.neg,
 }
 
 
@@ -258,23 +291,28 @@ def _days_between(earlier: Array, later: Array) -> Array:
 
 
 def _computed(function: Callable[..., Any], parts: list[Value]) -> Value:
-    def evaluate(columns: Columns) -> Column:
+    def evaluate(columns: Columns) -> Pair:
         found = [part(columns) for part in parts]
         with np.errstate(all="ignore"):
-            values = function(*(v.astype(np.float64, copy=False) for v, _ in found))
-        return Column(values, reduce(_both, [valid for _, valid in found]) & np.isfinite(values))
+            values = function(*(np.float64(v) for v, _ in found))
+        return (values, reduce(_both, [valid for _, valid in found]) & np.isfinite(values))
 
     return evaluate
 
 
 def _coalesced(parts: list[Value]) -> Value:
-    def evaluate(columns: Columns) -> Column:
-        result = parts[0](columns)
+    def evaluate(columns: Columns) -> Pair:
+        values, known = parts[0](columns)
         for part in parts[1:]:
-            other = part(columns)
-            values = np.where(result.valid, result.values, other.values)
-            result = Column(values, result.valid | other.valid)
-        return result
+            others, told = part(columns)
+            if not isinstance(known, np.ndarray):
+                values, known = (values, known) if known else (others, told)
+                continue
+            # A text in place of numbers of which none is known makes texts of a fixed length.
+            merged: Any = np.where(known, values, others)
+            values = merged.astype(object) if merged.dtype.kind == "U" else merged
+            known = known | told
+        return values, known
 
     return evaluate
 
@@ -297,10 +335,6 @@ _LETTERS: Mapping[type[exp.Expr], tuple[Callable[[str], str], Callable[[str], st
 """Of a whole ASCII text, and of a letter."""
 
 
-def _each_letter(kind: type[exp.Expr], part: Value) -> Value:
+def _each_letter(kind: type[exp.Expr]) -> Callable[[str], str]:
     of_ascii, of_letter = _LETTERS[kind]
-
-    def convert(values: Array) -> list[str]:
-        return [of_ascii(v) if v.isascii() else "".join(map(of_letter, v)) for v in values.tolist()]
-
-    return lambda columns: _strict(object, convert, part(columns))
+    return lambda v: of_ascii(v) if v.isascii() else "".join(map(of_letter, v))

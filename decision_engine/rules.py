@@ -25,9 +25,10 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from decision_engine import rule_check, rule_values
+from decision_engine.columns import seen
 from decision_engine.errors import RuleError
 from decision_engine.rule_values import MICROS_A_DAY, name_of, operands_of, time_of
-from decision_engine.types import Bools, Column, Contexts
+from decision_engine.types import Bools, Column, Contexts, Pair
 
 INFIX: Mapping[type[exp.Expr], str] = {
     exp.And: "AND",
@@ -74,7 +75,14 @@ class Rule:
 
     def holds(self, contexts: Contexts) -> Bools:
         """(n,) bool: where the rule is true; NULL is not true."""
-        return _of(len(contexts), self._true(contexts.columns))
+        n = len(contexts)
+        found = self.truth(seen(contexts), n)
+        return np.array([found]) if n == 1 else found
+
+    def truth(self, columns: Mapping[str, Pair], n: int) -> Bools:
+        """`holds` of the columns of n rows; for one row they may be scalars, as the answer then."""
+        answers = self._true(columns)
+        return answers if n == 1 else _of(n, answers)
 
     @cached_property
     def _true(self) -> rule_values.Truth:
@@ -95,7 +103,7 @@ class Rule:
 
 def _of(n: int, answers: Bools) -> Bools:
     """A rule that reads no column has one answer for all."""
-    return answers if len(answers) == n else np.broadcast_to(answers, n)
+    return answers if isinstance(answers, np.ndarray) else np.full(n, answers)
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.types import Bools, Catalog, Column, Epoch, Floats, Ints
+from decision_engine.types import Bools, Catalog, Epoch, Floats, Ints, Pair
 
 HOUR = 3600.0
 _HOURS_A_DAY, _HOURS_A_WEEK = np.array(24), np.array(168)
@@ -99,7 +98,7 @@ def zone_of(name: str) -> ZoneInfo | None:
         return None
 
 
-def send_times(zones: Column, catalog: Catalog, epoch: Epoch) -> SendTimes:
+def send_times(zones: Pair, catalog: Catalog, epoch: Epoch) -> SendTimes:
     """Send moments of n people (their IANA zone names).
 
     Without a send hour a message leaves at once. Otherwise at that hour of today's local date;
@@ -108,22 +107,29 @@ def send_times(zones: Column, catalog: Catalog, epoch: Epoch) -> SendTimes:
     Computed once per distinct zone and time, not per person.
     """
     codes, names = _codes(zones)
-    times, now = tuple(catalog.by_time), utc(epoch.as_of)
+    times, now = catalog.times, utc(epoch.as_of)
     moments = [_moments(name, times, now) for name in names]
     shape = (len(names), len(times) + 1)
     at = np.array([m[0] for m in moments], dtype=np.float64).reshape(shape)
     clock = np.array([m[1] for m in moments], dtype=np.int64).reshape(shape)
     known = np.array([zone_of(name) is not None for name in names], dtype=bool)
+    if codes is None:
+        return SendTimes(at, clock, known, catalog.slots)
     return SendTimes(at[codes], clock[codes], known[codes], catalog.slots)
 
 
-def _codes(zones: Column) -> tuple[Ints, list[str]]:
-    """Each person's index into the distinct zone names; a NULL is the name ''."""
-    index: Mapping[str, int]
-    index, codes = {}, np.empty(len(zones.valid), dtype=np.int64)
-    for row, (name, known) in enumerate(zip(zones.values, zones.valid, strict=True)):
-        codes[row] = index.setdefault(str(name) if known else "", len(index))
-    return codes, list(index)
+def _codes(zones: Pair) -> tuple[Ints | None, list[str]]:
+    """Each person's index into the distinct zone names; a NULL is the name ''.
+
+    None for one person, whose zone is a scalar.
+    """
+    names, known = zones
+    if not isinstance(names, np.ndarray):
+        return None, [str(names) if known else ""]
+    index: dict[str, int] = {}
+    pairs = zip(names.tolist(), known.tolist(), strict=True)
+    codes = [index.setdefault(str(name) if told else "", len(index)) for name, told in pairs]
+    return np.array(codes, dtype=np.int64), list(index)
 
 
 _Time = tuple[int | None, int]

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from decision_engine.legal_windows import regulated
-from decision_engine.scene import Ruling, Scene, number
+from decision_engine.scene import Ruling, Scene
 from decision_engine.send_times import day_number
 
 
 def unknown_zone(scene: Scene) -> Iterator[Ruling]:
     """Nobody is written to whose clock we do not know."""
-    yield ~scene.times.zone_known, scene.catalog.by_their_clock
+    yield scene.times.zone_known, scene.catalog.by_their_clock
 
 
 def quiet_hours(scene: Scene) -> Iterator[Ruling]:
     """Messages leave when start <= hour < end on the person's own clock."""
     quiet, hour = scene.project.quiet_hours, scene.times.local_hour.T
-    outside = (hour < number(quiet.start)) | (hour >= number(quiet.end))
+    awake = (hour >= quiet.start) & (hour < quiet.end)
     for slot, actions in scene.catalog.to_devices_by_slot:
-        yield scene.held_by("quiet_hours", outside[slot], scene.times.zone_known), actions
+        yield scene.or_waived("quiet_hours", awake[slot], scene.times.zone_known), actions
 
 
 def legal_window(scene: Scene) -> Iterator[Ruling]:
@@ -32,9 +32,9 @@ def legal_window(scene: Scene) -> Iterator[Ruling]:
         if channel in regulated():
             law, place = scene.law(channel)
             hour = scene.times.hour_of_week.T
-            alone = len(law.forbidden) == 1
-            forbidden = law.forbidden[0][hour] if alone else law.forbidden[place, hour]
-            yield from ((forbidden[slot], actions) for slot, actions in by_slot)
+            alone = len(law.allowed) == 1
+            allowed = law.allowed[0][hour] if alone else law.allowed[place, hour]
+            yield from ((allowed[slot], actions) for slot, actions in by_slot)
 
 
 def blackout(scene: Scene) -> Iterator[Ruling]:
@@ -44,10 +44,13 @@ def blackout(scene: Scene) -> Iterator[Ruling]:
     """
     unsure = ~scene.times.zone_known
     for rest in scene.project.blackouts:
-        first, last = number(day_number(rest.first)), number(day_number(rest.last))
+        first, last = day_number(rest.first), day_number(rest.last)
         day = scene.times.local_day.T
-        rests = (day >= first - unsure) & (day <= last + unsure)
+        outside = (day < first - unsure) | (day > last + unsure)
         for channel, by_slot in scene.catalog.promotions_by_slot.items():
             if rest.channel in (None, channel):
                 for slot, actions in by_slot:
-                    yield scene.held_by("blackout", rests[slot], scene.times.zone_known), actions
+                    yield (
+                        scene.or_waived("blackout", outside[slot], scene.times.zone_known),
+                        actions,
+                    )

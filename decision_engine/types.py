@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -81,6 +81,10 @@ class Column(NamedTuple):
 
     values: NDArray[Any]
     valid: Bools
+
+
+Pair = tuple[Any, Any]
+"""A column, or one that is computed: values and validity, arrays (n,) or scalars for one person."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,11 @@ class Catalog:
         return {c: np.array(indices, dtype=np.int64) for c, indices in by_channel.items()}
 
     @cached_property
+    def on_by_slot(self) -> Mapping[str | None, Sequence[tuple[int, Ints]]]:
+        """The same, by the place of their time in `by_time` as well."""
+        return {channel: self.by_slot(actions) for channel, actions in self.on.items()}
+
+    @cached_property
     def promotions(self) -> Ints:
         """The messages that promote."""
         return self._messages("is_promotional", True)
@@ -239,6 +248,11 @@ class Catalog:
         return {t: np.array([i for i, at in enumerate(of_action) if at == t]) for t in times}
 
     @cached_property
+    def times(self) -> tuple[tuple[int | None, int], ...]:
+        """The s times of `by_time`."""
+        return tuple(self.by_time)
+
+    @cached_property
     def slots(self) -> Ints:
         """(k,): the place of each action's time in `by_time`; s for what sends nothing."""
         place = {time: i for i, time in enumerate(self.by_time)}
@@ -284,6 +298,11 @@ class Epoch:
     config_digest: str
     kill_switch: bool = False
 
+    @cached_property
+    def seconds(self) -> float:
+        """`as_of` in Unix seconds."""
+        return seconds_of(self.as_of)
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -322,7 +341,12 @@ class Decisions:
 
 def seconds_of(moment: datetime) -> float:
     """Unix seconds of a moment; one without a zone is UTC."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if moment.tzinfo:
+        return moment.timestamp()
+    return (moment - _UNIX).total_seconds()
+
+
+_UNIX = datetime(1970, 1, 1)
 
 
 _PLAIN: Mapping[type, Callable[[Any], Any]] = {bool: bool, int: float, float: float}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.types import Column, Contexts, Floats, Ints
+from decision_engine.types import Bools, Column, Contexts, Floats, Ints, Pair
 
 WAITING = "messages_waiting"
 """The column."""
@@ -29,9 +29,13 @@ class Waiting(NamedTuple):
 _NONE = Waiting(np.empty(0, np.int64), np.empty(0, object), np.empty(0))
 
 
-def waiting_in(column: Column) -> Waiting:
-    """What the column says; of whom it is not known, nothing."""
-    texts, found = column.values, _rows(column)
+def waiting_in(column: Pair) -> Waiting:
+    """What the column says, of one person a scalar; of whom it is not known, nothing."""
+    texts, known = column
+    if not isinstance(texts, np.ndarray):
+        texts, found = [texts], [0] if known and texts else []
+    else:
+        found = _rows(texts, known)
     if not found:
         return _NONE
     entries = [(row, *entry.split(" ")[:2]) for row in found for entry in texts[row].split(",")]
@@ -49,17 +53,16 @@ def without(contexts: Contexts, stopped: Collection[str]) -> Contexts:
     """The same people, of whose messages those of stopped decisions do not wait any more."""
     if not stopped or WAITING not in contexts.columns:
         return contexts
-    texts, known = column = contexts.columns[WAITING]
+    texts, known = contexts.columns[WAITING]
     left = texts.copy()
-    for row in _rows(column):
+    for row in _rows(texts, known):
         entries = texts[row].split(",")
         left[row] = ",".join(e for e in entries if e.rpartition(" ")[2] not in stopped)
     return Contexts(contexts.customer_ids, {**contexts.columns, WAITING: Column(left, known)})
 
 
-def _rows(column: Column) -> list[int]:
+def _rows(texts: NDArray[Any], known: Bools) -> list[int]:
     """Those for whom something is listed."""
-    texts, known = column
     rows: list[int] = []
     if texts.dtype == object:
         rows = (known & (texts != "")).nonzero()[0].tolist()

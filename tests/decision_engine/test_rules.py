@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decision_engine.errors import MissingColumnError, RuleError
+from decision_engine.row import Layout
 from decision_engine.rules import compile_rule, parsed
 from decision_engine.types import Contexts, column_of
 
@@ -195,6 +196,8 @@ SCHEMA = pa.schema(
     }
 )  # fmt: skip
 
+LAYOUT = Layout({name: TYPES[name] for name in SCHEMA.names})
+
 
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
@@ -282,9 +285,21 @@ def in_duckdb(
 
 
 def in_python(text: str, table: Sequence[dict[str, Any]]) -> list[bool | None]:
+    """All rows at once; each by itself, when values are scalars, has to say the same."""
     columns = {name: column_of([row[name] for row in table]) for name in SCHEMA.names}
     result = compile_rule(text, TYPES).evaluate(columns)
-    return [bool(v) if ok else None for v, ok in zip(result.values, result.valid, strict=True)]
+    found = [bool(v) if ok else None for v, ok in zip(result.values, result.valid, strict=True)]
+    assert [alone(text, row) for row in table] == found
+    return found
+
+
+def alone(text: str, row: dict[str, Any]) -> bool | None:
+    contexts = LAYOUT.contexts(["c"], [row])
+    holds = compile_rule(text, TYPES).holds(contexts)
+    fails = compile_rule(f"NOT ({text})", TYPES).holds(contexts)
+    assert holds.shape == fails.shape == (1,)
+    assert not (holds & fails).any()
+    return True if holds[0] else False if fails[0] else None
 
 
 tables = st.lists(rows, min_size=1, max_size=6)
