@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from decision_engine import keys
 from decision_engine.agent_in_epoch import AgentInEpoch
 from decision_engine.budgets import lots, worth_it
-from decision_engine.columns import only
+from decision_engine.columns import only, seen
 from decision_engine.config import Project
 from decision_engine.decide import Candidates, arbitrate, decide, gains, values
 from decision_engine.decrees import with_lists
@@ -40,6 +40,8 @@ from decision_engine.types import (
 )
 from decision_engine.waiting import without
 from decision_engine.waivers import waived_facts
+
+_TRUE, _FALSE = np.True_, np.False_
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +114,12 @@ def audience_of(
     contexts: Contexts, agent: AgentInEpoch, epoch: Epoch, project: Project, channel: str | None
 ) -> Audience:
     """Who is in the audience, and what is possible for them."""
-    suppressed, known = contexts.columns["is_suppressed"]
+    n, columns = len(contexts), seen(contexts)
+    suppressed, known = columns["is_suppressed"]
     # Who objected is not even considered; of whom it is not known, nothing is possible.
-    wanted = parsed(agent.config.audience).holds(contexts) & ~(suppressed.astype(bool) & known)
+    may = (suppressed == _FALSE) | (known ^ _TRUE)
+    found = parsed(agent.config.audience).truth(columns, n) & may
+    wanted = found if n != 1 else np.array([found])
     return possible(contexts.take(wanted), wanted.nonzero()[0], agent, epoch, project, channel)
 
 
@@ -151,6 +156,12 @@ def arbitrated(
     contexts: Contexts, audiences: list[Audience], slots: NDArray[Any], project: Project
 ) -> tuple[Ints, Floats]:
     """Which agent may decide for each customer (n,), -1 for none, and with what probability."""
+    if len(audiences) == 1:
+        winner, p_agent = np.empty(len(contexts), np.int64), np.empty(len(contexts))
+        p_agent.fill(1.0)
+        winner.fill(-1)
+        winner[audiences[0].rows] = 0
+        return winner, p_agent
     available = np.zeros((len(contexts), len(audiences)), dtype=bool)
     for i, audience in enumerate(audiences):
         available[audience.rows, i] = True

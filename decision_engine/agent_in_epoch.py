@@ -67,6 +67,11 @@ class AgentInEpoch:
         return np.array([g.name for g in self.groups], dtype=object)
 
     @cached_property
+    def group_shares(self) -> tuple[float, ...]:
+        """The share of customers in each group."""
+        return tuple(g.share for g in self.groups)
+
+    @cached_property
     def reach(self) -> Floats | None:
         """The share of customers (k,) that each action is open to; None for all to all."""
         return reaches(self.plan.catalog, self.state)
@@ -101,7 +106,7 @@ class AgentInEpoch:
 
     def group_of(self, customer_ids: Any) -> Ints:
         """The index of each customer's group, (n,)."""
-        return keys.group_of(self.group_salt, customer_ids, [g.share for g in self.groups])
+        return keys.group_of(self.group_salt, customer_ids, self.group_shares)
 
 
 def in_epoch(

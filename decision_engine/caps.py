@@ -70,7 +70,7 @@ def _counts(
         yield counted, known & told, messages
         return
     for slot, actions in by_slot:
-        at = scene.times.at[:, slot]
+        at = scene.times.at_slot(slot)
         if scene.catalog.has_waits:
             counted, known = _sent(scene, channel, days, at)
         yield counted + _near(waiting, channel, at, days), known & told, actions
@@ -89,6 +89,10 @@ def _sent(scene: Scene, channel: str | None, days: int, at: Floats) -> tuple[Flo
 
 def _near(waiting: Waiting, channel: str | None, at: Floats, days: int) -> Floats:
     """How many of the messages that wait leave within so many days of the moments (n,)."""
+    if isinstance(at, float):  # one person
+        of_one = zip(waiting.channels, waiting.at, strict=True)
+        reach = days * _DAY
+        return sum(abs(then - at) < reach and channel in (None, on) for on, then in of_one)
     near = np.abs(waiting.at - at[waiting.rows]) < days * _DAY
     if channel is not None:
         near &= waiting.channels == channel

@@ -7,13 +7,14 @@ whom a step per column would cost more than what is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decision_engine.errors import MissingColumnError
-from decision_engine.types import Column, Contexts, Ints, Pair
+from decision_engine.types import Bools, Column, Contexts, Ints, Pair
 
 _column = partial(tuple.__new__, Column)
 """A Column of its two arrays, without a step in Python."""
@@ -43,6 +44,7 @@ class Blocks(Mapping[str, Column]):
 
     def __init__(self, places: Places, blocks: Sequence[Column]) -> None:
         self.places, self.blocks = places, blocks
+        self._scalars: Mapping[str, Pair] | None = None
 
     def __getitem__(self, name: str) -> Column:
         block, row = self.places.of[name]
@@ -50,13 +52,17 @@ class Blocks(Mapping[str, Column]):
         column: Column = _column((values[row], valid[row]))
         return column
 
-    @cached_property
+    @property
     def scalars(self) -> Mapping[str, Pair]:
         """The columns of the first person."""
-        blocks = [
-            list(zip(values[:, 0], valid[:, 0], strict=True)) for values, valid in self.blocks
-        ]
-        return {name: blocks[block][row] for name, (block, row) in self.places.of.items()}
+        if self._scalars is None:
+            blocks = [
+                list(zip(_scalars(values[:, 0]), _scalars(valid[:, 0]), strict=True))
+                for values, valid in self.blocks
+            ]
+            places = self.places.of.items()
+            self._scalars = {name: blocks[block][row] for name, (block, row) in places}
+        return self._scalars
 
     def __contains__(self, name: object) -> bool:
         return name in self.places.of
@@ -66,6 +72,16 @@ class Blocks(Mapping[str, Column]):
 
     def __len__(self) -> int:
         return len(self.places.of)
+
+
+def _scalars(values: NDArray[Any]) -> list[Any]:
+    """Scalars of numpy, and texts."""
+    if values.dtype.kind == "b":
+        return [_TRUTH[value] for value in values.tolist()]
+    return values.tolist() if values.dtype.kind == "O" else list(values)
+
+
+_TRUTH = (np.False_, np.True_)
 
 
 def seen(contexts: Contexts) -> Mapping[str, Pair]:
@@ -88,7 +104,7 @@ def stacked(columns: Mapping[str, Column], names: tuple[str, ...]) -> Column:
     try:
         if isinstance(columns, Blocks) and (found := columns.places.together(names)):
             values, valid = columns.blocks[found[0]]
-            return Column(values[found[1]], valid[found[1]])
+            return Column(values.take(found[1], axis=0), valid.take(found[1], axis=0))
         parts = [columns[name] for name in names]
     except KeyError as error:
         raise MissingColumnError(error.args[0]) from None
@@ -111,14 +127,15 @@ def lists_of(columns: Mapping[str, Column]) -> list[list[Any]]:
         return [blocks[block][row] for block, row in columns.places.of.values()]
     known = np.concatenate([valid for _, valid in columns.values()]).reshape(len(columns), -1)
     lists = [values.tolist() for values, _ in columns.values()]
-    return _without_nulls(lists, known)
+    return _with_nulls(lists, known)
 
 
 def _lists(block: Column) -> list[list[Any]]:
-    return _without_nulls(block.values.tolist(), block.valid)
+    return _with_nulls(block.values.tolist(), block.valid)
 
 
-def _without_nulls(lists: list[list[Any]], known: Any) -> list[list[Any]]:
-    for column, row in zip(*(~known).nonzero(), strict=True):
+def _with_nulls(lists: list[list[Any]], known: Bools) -> list[list[Any]]:
+    columns, rows = (~known).nonzero()
+    for column, row in zip(columns.tolist(), rows.tolist(), strict=True):
         lists[column][row] = None
     return lists

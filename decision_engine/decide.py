@@ -181,7 +181,8 @@ def _drawn(
     if not mean.shape[1]:
         mean = sd = np.full((n, k), np.nan)
     if share is None:
-        share = np.full((n, k if plan.has_samples else 0), np.nan)
+        share = np.empty((n, k if plan.has_samples else 0))
+        share.fill(np.nan)
     return _Drawn(policies, action, p_action, mean, sd, share)
 
 

@@ -52,12 +52,17 @@ class _Hmac:
         """The 32-byte digests of prefix + text, one after the other."""
         copy_inner, copy_outer = self._inner.copy, self._outer.copy
         out = []
+        if isinstance(texts, np.ndarray):
+            texts = texts.tolist()
         for text in texts:
             inner, outer = copy_inner(), copy_outer()
             inner.update(text.encode())
             outer.update(inner.digest())
             out.append(outer.digest())
         return b"".join(out)
+
+
+_hmac = lru_cache(maxsize=1024)(_Hmac)
 
 
 @lru_cache(maxsize=1024)
@@ -80,12 +85,16 @@ def decision_keys(
     first 8 bytes of the digest, big-endian) and `decision_ids` (n,) object array of 64 hex digits.
     Raises ValueError when `agent` or a slot holds a unit separator (U+001F).
     """
+    if isinstance(slots, np.ndarray):
+        slots = slots.tolist()
+    if isinstance(customer_ids, np.ndarray):
+        customer_ids = customer_ids.tolist()
     each = repeat(slots) if isinstance(slots, str) else slots
     distinct = {slots} if isinstance(slots, str) else set(slots)
     if any("\x1f" in name for name in (agent, *distinct)):
         raise ValueError("`agent` and `slots` must not hold the unit separator U+001F")
     texts = (f"{slot}\x1f{customer}" for slot, customer in zip(each, customer_ids, strict=False))
-    data = _Hmac(salt, f"decision\x1f{agent}\x1f").digests(texts)
+    data = _hmac(salt, f"decision\x1f{agent}\x1f").digests(texts)
     text = data.hex()
     ids = np.empty(len(data) // 32, dtype=object)
     ids[:] = [text[i : i + 64] for i in range(0, len(text), 64)]
@@ -99,7 +108,7 @@ def keys_of(decision_ids: Sequence[str] | NDArray[Any]) -> Keys:
 
 def customer_keys(salt: str, purpose: str, customer_ids: Iterable[str]) -> Keys:
     """Keys (n,) for something that is not a decision: `purpose` separates the uses of one salt."""
-    return _leading(_Hmac(salt, f"{purpose}\x1f").digests(customer_ids))
+    return _leading(_hmac(salt, f"{purpose}\x1f").digests(customer_ids))
 
 
 def streams(names: Sequence[str]) -> Keys:
@@ -125,9 +134,13 @@ def uniforms(keys: Keys, stream: str | Keys) -> Floats:
     own key and its own stream only.
     """
     numbers = _stream(stream) if isinstance(stream, str) else stream
-    if len(keys) == 1 and len(numbers) <= _FEW:
-        return _of_one(keys.item(), numbers)
-    mixed = _mix(_mix(keys + _GAMMA)[:, None] ^ numbers)
+    if len(keys) == 1:
+        parent = _mixed(keys.item() + _ADDED & _64_BITS, _64_BITS)
+        if len(numbers) <= _FEW:
+            return _of_one(parent, numbers)
+        mixed = _mix(np.array([[parent]], dtype=np.uint64) ^ numbers)
+    else:
+        mixed = _mix(_mix(keys + _GAMMA)[:, None] ^ numbers)
     # 52 bits as the fraction of a number from 1 to 2, less 1, and half a bit: the largest value is
     # below 1 and the smallest above 0, exactly.
     mixed >>= _12
@@ -171,10 +184,9 @@ def _mix(z: Keys) -> Keys:
     return z
 
 
-def _of_one(key: int, numbers: Keys) -> Floats:
-    """`uniforms` of one key (1, k), to the bit: a few steps of one large integer, not of arrays."""
+def _of_one(parent: int, numbers: Keys) -> Floats:
+    """`uniforms` (1, k) of one key that is mixed, to the bit: a few steps of one large integer."""
     lanes = _lanes(numbers.tobytes())
-    parent = _mixed(key + _ADDED & _64_BITS, _64_BITS)
     mixed = _mixed(parent * lanes.ones ^ lanes.numbers, lanes.all_bits)
     mixed = mixed >> 12 & lanes.fraction | lanes.bits_of_one
     out: Floats = np.frombuffer(mixed.to_bytes(lanes.size, "little"))[::2] - _ALMOST_ONE

@@ -15,7 +15,7 @@ from decision_engine.arrow import list_array
 from decision_engine.columns import lists_of
 from decision_engine.config import hours
 from decision_engine.tables import DECISIONS
-from decision_engine.types import Decisions, Epoch, Floats, seconds_of
+from decision_engine.types import Decisions, Epoch, Floats
 
 CarriedOutBy = Literal["delivery", "caller"]
 """Who carries a decision out: our delivery, or whoever asked for it."""
@@ -47,8 +47,11 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """The rows of `table_of` as plain data: for a handful of decisions, without Arrow."""
     columns = _columns(decisions, agent, epoch, carried_out_by)
-    lists = [_plain(columns[name], name in _TIMES) for name, _ in _FIELDS]
-    return [dict(zip(_NAMES, row, strict=True)) for row in zip(*lists, strict=True)]
+    lists = [
+        values if isinstance(values, list) else _plain(values, name in _TIMES)
+        for name, values in columns.items()
+    ]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def _columns(
@@ -56,7 +59,7 @@ def _columns(
 ) -> Mapping[str, Any]:
     """Column name -> n values; times and numbers as float64 with NaN for NULL."""
     n, actions = len(decisions), agent.plan.catalog.actions
-    chosen = [actions[i] for i in decisions.action]
+    chosen = [actions[i] for i in decisions.action.tolist()]
     return {
         "decision_id": decisions.decision_ids,
         "epoch_id": [epoch.epoch_id] * n,
@@ -78,7 +81,7 @@ def _columns(
         "p_agent": decisions.p_agent,
         "p_action": decisions.p_action,
         "propensity": decisions.propensity,
-        "floor": [agent.floors[g] for g in decisions.group],
+        "floor": [agent.floors[g] for g in decisions.group.tolist()],
         "n_actions": [len(actions)] * n,
         "n_eligible": (decisions.reasons == 0).sum(axis=1),
         "mean": decisions.mean,
@@ -92,7 +95,7 @@ def _columns(
 
 def expiry(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> Floats:
     """Unix seconds after which a decision must not be carried out any more."""
-    meant_for = np.where(np.isnan(decisions.send_at), seconds_of(epoch.as_of), decisions.send_at)
+    meant_for = np.where(np.isnan(decisions.send_at), epoch.seconds, decisions.send_at)
     return np.asarray(meant_for + hours(agent.config.time_to_live) * 3600.0)
 
 
@@ -115,8 +118,6 @@ def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _plain(values: Any, is_time: bool) -> list[Any]:
-    if isinstance(values, list):
-        return values
     plain: list[Any] = values.tolist()
     if values.ndim == 1 and values.dtype.kind == "f":
         return [None if v != v else _moment(v) if is_time else v for v in plain]

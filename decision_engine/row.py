@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decision_engine.columns import Blocks, Places
 from decision_engine.rule_check import kind_of_type
@@ -45,7 +46,7 @@ class Layout:
         if _WHO in self._places.of:
             rows = [{**row, _WHO: who} for row, who in zip(rows, customer_ids, strict=True)]
         blocks = [
-            _block(kind, [row.get(name) for name in names for row in rows], len(rows))
+            _block(kind, [value for row in rows for value in map(row.get, names)], len(rows))
             for kind, names in zip(_KINDS, self._names, strict=True)
         ]
         return Contexts(ids, Blocks(self._places, blocks))
@@ -58,19 +59,19 @@ def _kind_of(type_name: str) -> Kind:
 
 
 def _block(kind: Kind, given: list[Any], n: int) -> Column:
-    """The values (m, n) of one kind, column by column; what is None is not valid."""
+    """The values (m, n) of one kind, given row by row; what is None is not valid."""
+    if kind in ("number", "time"):
+        if kind == "time":
+            given = [None if v is None else _seconds(v) for v in given]
+        numbers = np.array(given, dtype=np.float64).reshape(n, -1).T  # of None, NaN
+        return Column(numbers, numbers == numbers)
+    known = np.array([v is not None for v in given], dtype=bool)
     if kind == "boolean":
-        known = np.array([v is not None for v in given], dtype=bool)
-        return Column(np.array(given, dtype=bool).reshape(-1, n), known.reshape(-1, n))
-    if kind == "text":
-        known = np.array([v is not None for v in given], dtype=bool)
+        values: NDArray[Any] = np.array(given, dtype=bool)
+    else:
         values = np.empty(len(given), dtype=object)
         values[:] = ["" if v is None else str(v) for v in given]
-        return Column(values.reshape(-1, n), known.reshape(-1, n))
-    if kind == "time":
-        given = [None if v is None else _seconds(v) for v in given]
-    numbers = np.array(given, dtype=np.float64).reshape(-1, n)  # of None, NaN
-    return Column(numbers, numbers == numbers)
+    return Column(values.reshape(n, -1).T, known.reshape(n, -1).T)
 
 
 def _seconds(moment: datetime | str | float) -> float:

@@ -56,6 +56,10 @@ class SendTimes:
         hour: Ints = (self.clock + _THURSDAY) % _HOURS_A_WEEK
         return hour
 
+    def at_slot(self, slot: int) -> Any:
+        """(n,): when what is in this column leaves; a scalar for one person."""
+        return self.at[:, slot] if len(self.at) != 1 else self.at[0, slot]
+
     @property
     def send_at(self) -> Floats:
         """(n, k): when each action would leave."""

@@ -298,7 +298,7 @@ class Epoch:
     config_digest: str
     kill_switch: bool = False
 
-    @cached_property
+    @property
     def seconds(self) -> float:
         """`as_of` in Unix seconds."""
         return seconds_of(self.as_of)

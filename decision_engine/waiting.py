@@ -6,42 +6,52 @@ there are none. What a plan supposes to be decided has no id.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_engine.types import Bools, Column, Contexts, Floats, Ints, Pair
+from decision_engine.types import Bools, Column, Contexts, Pair
 
 WAITING = "messages_waiting"
 """The column."""
 
 
 class Waiting(NamedTuple):
-    """m messages of n people: whose (m,), on which channel (m,), when they leave (m,) seconds."""
+    """m messages of n people: whose (m,), on which channel (m,), when they leave (m,) seconds.
 
-    rows: Ints
-    channels: NDArray[Any]
-    at: Floats
+    Plain lists for one person.
+    """
+
+    rows: Any
+    channels: Any
+    at: Any
 
 
 _NONE = Waiting(np.empty(0, np.int64), np.empty(0, object), np.empty(0))
+_NONE_OF_ONE = Waiting([], [], [])
 
 
 def waiting_in(column: Pair) -> Waiting:
-    """What the column says, of one person a scalar; of whom it is not known, nothing."""
+    """What the column says; of whom it is not known, nothing."""
     texts, known = column
     if not isinstance(texts, np.ndarray):
-        texts, found = [texts], [0] if known and texts else []
-    else:
-        found = _rows(texts, known)
+        return Waiting(*_entries([texts], [0])) if known and texts else _NONE_OF_ONE
+    found = _rows(texts, known)
     if not found:
         return _NONE
+    rows, channels, at = _entries(texts, found)
+    return Waiting(np.array(rows), np.array(channels, dtype=object), np.array(at))
+
+
+def _entries(
+    texts: Any, found: Sequence[int]
+) -> tuple[Sequence[int], Sequence[str], Sequence[float]]:
+    """The row, the channel and the moment of each message."""
     entries = [(row, *entry.split(" ")[:2]) for row in found for entry in texts[row].split(",")]
     rows, moments, channels = zip(*entries, strict=True)
-    at = np.array([int(moment) / 1e6 for moment in moments])
-    return Waiting(np.array(rows), np.array(channels, dtype=object), at)
+    return rows, channels, [int(moment) / 1e6 for moment in moments]
 
 
 def listed(text: str | None, more: Iterable[tuple[object, ...]]) -> str:
