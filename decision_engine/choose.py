@@ -56,18 +56,18 @@ def choose(
     if family == "fixed":
         return first_eligible(eligible, preference)
     if family == "uniform":
-        return _largest(uniforms(keys, draws[:-1]), eligible)
+        return _largest(uniforms(keys, draws[:-1]), eligible, count)
     if family == "samples":
         p = propensities(mean, sd, eligible, floor, family, preference, share)
         return _race(keys, p, draws[:-1])
     require_posterior(mean, sd, eligible)
     u = uniforms(keys, draws)
     of_actions, of_floor = u[:, :-1], u[:, -1]
-    out = _largest(_draw(mean, sd, of_actions, family), eligible)
+    out = _largest(_draw(mean, sd, of_actions, family), eligible, count)
     if of_floor.item(of_floor.argmin()) < MAX_FLOOR_MASS:  # one person mostly ends here
         even = (of_floor < floor_mass(count, floor)).nonzero()[0]
         # The largest of even draws is any with the same chance; the floor's says nothing of them.
-        out[even] = _largest(of_actions[even], eligible[even])
+        out[even] = _largest(of_actions[even], eligible[even], count[even])
     return out
 
 
@@ -80,9 +80,9 @@ def _draw(mean: Floats, sd: Floats, u: Floats, family: Family) -> Floats:
     return draws
 
 
-def _largest(draws: Floats, eligible: Bools) -> Ints:
-    """The eligible action (n,) of the largest draw (n, k)."""
-    if len(draws) == 1 or not eligible.all():  # of one person, it is not worth asking
+def _largest(draws: Floats, eligible: Bools, count: Ints) -> Ints:
+    """The eligible action (n,) of the largest draw (n, k); `count` (n,) actions are eligible."""
+    if len(count) and count.item(count.argmin()) < draws.shape[1]:
         draws = np.where(eligible, draws, _NEVER)
     out: Ints = draws.argmax(axis=1)
     return out

@@ -89,7 +89,10 @@ def first_eligible(eligible: Bools, preference: Sequence[int]) -> Ints:
 def require_eligible(eligible: Bools) -> Ints:
     """The number of eligible actions (n,); ValueError when some row has none."""
     if len(eligible) == 1:  # for one person a sum along an axis takes twice as long
-        count: Ints = np.array([np.count_nonzero(eligible)])
+        of_one = np.count_nonzero(eligible)
+        count: Ints = np.array([of_one])
+        if of_one:
+            return count
     elif eligible.size and eligible.all():  # told at once
         return np.full(len(eligible), eligible.shape[1])
     else:

@@ -11,6 +11,7 @@ multiplied by what is usual for the customer.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,10 +48,12 @@ def posterior(state: PolicyState, actions: tuple[str, ...], x: Floats) -> tuple[
         raise ValueError(f"`x` has {d} features, the policy state has {len(state.features)}")
     k, weights = len(actions), _weights(state, actions)
     block = _ROWS // weights.tile * weights.tile
-    room = _room(weights, min(n, block))
-    if n <= block:
-        mean, variance = _products(x, weights, room)
+    if n == 1:
+        mean, variance = _products_of_one(x, weights)
+    elif n <= block:
+        mean, variance = _products(x, weights, _room(weights, n))
     else:
+        room = _room(weights, block)
         mean, variance = np.empty((n, k)), np.empty((n, k))
         for start in range(0, n, block):
             rows = slice(start, start + block)
@@ -82,7 +85,7 @@ class _Weights:
     `tile` the rows of one product. `centre`, `scale` (d, 1) of the raw features. `mean` (D, k):
     columns of common + A^-1 b. `spread` (P, k): v^2 z' A^-1 z as weights of the products of two
     features. `least` (k,): z' A^-1 z is at least |z|^2 / the largest eigenvalue of A, and so at
-    least 1 / its trace.
+    least 1 / its trace. `memory` is what each thread keeps for single rows.
     """
 
     tile: int
@@ -91,6 +94,7 @@ class _Weights:
     mean: Floats
     spread: Floats
     least: Floats
+    memory: threading.local
 
 
 @lru_cache(maxsize=32)
@@ -114,6 +118,7 @@ def _weights(state: PolicyState, actions: tuple[str, ...]) -> _Weights:
         np.ascontiguousarray(mean[:, :, 0].T),
         np.ascontiguousarray(spread.T),
         square / np.trace(a, axis1=1, axis2=2),
+        threading.local(),
     )
 
 
@@ -122,16 +127,43 @@ def _products(x: Floats, weights: _Weights, room: Floats) -> tuple[Floats, Float
     n, d = x.shape
     tile = weights.tile
     z = _columns(x, weights, tile)
-    pairs = _pairs(z, d + 1, room, 1 if n == 1 else z.shape[1])
+    pairs = _pairs(z, d + 1, room)
     mean, variance = _times(z[: d + 1], weights.mean, tile), _times(pairs, weights.spread, tile)
     # Without the padding of the last tile.
     return mean[:n], variance[:n]
 
 
+class _Memory:
+    """The tile of one row, the others of which are 0: to make it takes as long as to fill it."""
+
+    def __init__(self, weights: _Weights) -> None:
+        size, tile = len(weights.mean), weights.tile
+        z, room = np.zeros((size + size // 2, tile)), np.zeros(len(weights.spread) * tile)
+        z[0, 0] = 1.0
+        self.inside, self.first, self.again = z[1:size, 0], z[: size // 2, 0], z[size:, 0]
+        self.centre, self.scale = weights.centre[:, 0], weights.scale[:, 0]
+        further, found = _circle(z, size, room)
+        self.factors = further[0, :, :1], further[:, :, :1], found[:, :, :1]
+        self.features, self.pairs = z[:size].T, found.reshape(-1, tile).T
+
+
+def _products_of_one(x: Floats, weights: _Weights) -> tuple[Floats, Floats]:
+    """`_products` of one row, to the bit."""
+    memory: _Memory | None = getattr(weights.memory, "of_thread", None)
+    if memory is None:
+        memory = weights.memory.of_thread = _Memory(weights)
+    if not all_between(x):
+        raise ValueError("`x` must be finite")
+    np.subtract(x[0], memory.centre, out=memory.inside)
+    np.divide(memory.inside, memory.scale, out=memory.inside)
+    memory.again[:] = memory.first
+    one, further, found = memory.factors
+    np.multiply(one, further, out=found)
+    return memory.features.dot(weights.mean)[:1], memory.pairs.dot(weights.spread)[:1]
+
+
 def _room(weights: _Weights, n: int) -> Floats:
     """Memory for the products of n rows."""
-    if n == 1:
-        return np.zeros(len(weights.spread) * weights.tile)
     room = np.empty(len(weights.spread) * (n + weights.tile) + _LINE)
     # What begins with a cache line is read quicker.
     return room[-room.ctypes.data // 8 % _LINE :]
@@ -155,19 +187,28 @@ def _columns(x: Floats, weights: _Weights, tile: int) -> Floats:
     return z
 
 
-def _pairs(z: Floats, size: int, room: Floats, n: int) -> Floats:
+def _pairs(z: Floats, size: int, room: Floats) -> Floats:
     """The products (P, rows) of each of `size` features with those 0, 1, ... size // 2 further on.
 
-    The features stand in a circle, so that every two meet, and those of one distance apart are one
-    run of memory times another: quick for many rows as for a few. `room` holds the result; of the
-    rows the first n are computed, the others are left as they are there.
+    `room` holds the result.
+    """
+    further, found = _circle(z, size, room)
+    np.multiply(further[0], further, out=found)
+    return found.reshape(-1, z.shape[1])
+
+
+def _circle(z: Floats, size: int, room: Floats) -> tuple[Floats, Floats]:
+    """The features 0, 1, ... size // 2 further on, and room for their products with the first ones.
+
+    Both (size // 2 + 1, size, rows). The features stand in a circle, so that every two meet, and
+    those of one distance apart are one run of memory times another: quick for many rows as for a
+    few.
     """
     apart, rows = size // 2 + 1, z.shape[1]
     found = room[: apart * size * rows].reshape(apart, size, rows)
     below = z.strides[0]
-    further = np.ndarray((apart, size, n), buffer=z, strides=(below, below, z.itemsize))
-    np.multiply(further[0], further, out=found[:, :, :n])
-    return found.reshape(-1, rows)
+    further = np.ndarray((apart, size, rows), buffer=z, strides=(below, below, z.itemsize))
+    return further, found
 
 
 def _times(columns: Floats, weights: Floats, tile: int) -> Floats:
