@@ -41,8 +41,6 @@ from decision_engine.types import (
 from decision_engine.waiting import without
 from decision_engine.waivers import waived_facts
 
-_TRUE, _FALSE = np.True_, np.False_
-
 
 @dataclass(frozen=True, eq=False)
 class Audience:
@@ -117,8 +115,8 @@ def audience_of(
     n, columns = len(contexts), seen(contexts)
     suppressed, known = columns["is_suppressed"]
     # Who objected is not even considered; of whom it is not known, nothing is possible.
-    may = (suppressed == _FALSE) | (known ^ _TRUE)
-    found = parsed(agent.config.audience).truth(columns, n) & may
+    objected = (suppressed == np.True_) & known
+    found = parsed(agent.config.audience).truth(columns, n) & ~objected
     wanted = found if n != 1 else np.array([found])
     return possible(contexts.take(wanted), wanted.nonzero()[0], agent, epoch, project, channel)
 

@@ -17,8 +17,6 @@ from decision_engine.types import Bools, Catalog, Contexts, Epoch, Ints, Pair
 from decision_engine.waiting import WAITING, Waiting, waiting_in
 from decision_engine.waivers import is_waived
 
-_TRUE, _FALSE = np.True_, np.False_
-
 
 class Scene:
     """What the guardrails look at. `contexts` has n people, `catalog` k actions.
@@ -76,13 +74,13 @@ class Scene:
     def is_true(self, name: str) -> Bools:
         """(n,): known to be true."""
         values, valid = self.column(name)
-        true: Bools = (values == _TRUE) & valid
+        true: Bools = (values == np.True_) & valid
         return true
 
     def is_false(self, name: str) -> Bools:
         """(n,): known to be false."""
         values, valid = self.column(name)
-        false: Bools = (values == _FALSE) & valid
+        false: Bools = (values == np.False_) & valid
         return false
 
     def holds(self, rule: str) -> Bools:
