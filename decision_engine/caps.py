@@ -37,8 +37,8 @@ def frequency_caps(scene: Scene) -> Iterator[Ruling]:
             law, place = scene.law(channel)
             messages = promotions, catalog.promotions_by_slot[channel]
             for counted, known, actions in _counts(scene, channel, 1, *messages):
-                if law.max_24h is not None:
-                    yield known & (counted < law.max_24h[place]), actions
+                # Without a limit too: of an unknown number nothing is said by who else is asked.
+                yield known & (counted < law.max_24h[place]), actions
 
 
 def columns_of_caps(catalog: Catalog, project: Project) -> set[str]:

@@ -37,11 +37,11 @@ class Window(NamedTuple):
 class Law(NamedTuple):
     """What holds at m places: the hours that are allowed (m, 168), the most messages (m,).
 
-    `max_24h` is inf for no limit, and None when no place has one.
+    `max_24h` is inf for no limit.
     """
 
     allowed: Bools
-    max_24h: Floats | None
+    max_24h: Floats
 
 
 @cache
@@ -56,7 +56,7 @@ def law_at(channel: str, places: Sequence[Place]) -> Law:
     found = [_at(_table()[channel], country, region) for country, region in places]
     hours = np.array([w.hours for w in found], dtype=bool).reshape(-1, HOURS_A_WEEK)
     most = np.array([w.max_24h for w in found], dtype=np.float64)
-    return Law(hours, most if np.isfinite(most).any() else None)
+    return Law(hours, most)
 
 
 _FREE = Window(np.ones(HOURS_A_WEEK, dtype=bool), np.inf)

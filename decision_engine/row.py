@@ -23,7 +23,8 @@ class Layout:
     """The columns of a profile table by their kind, worked out once.
 
     `types` maps column names to warehouse types. Numbers become float64, times Unix seconds, all
-    else text, as in `arrow.column_of_array`; NaN is NULL.
+    else text, as in `arrow.column_of_array`; NaN is NULL, and so is what is not a boolean but
+    should be.
     """
 
     def __init__(self, types: Mapping[str, str]) -> None:
@@ -65,10 +66,11 @@ def _block(kind: Kind, given: list[Any], n: int) -> Column:
             given = [None if v is None else _seconds(v) for v in given]
         numbers = np.array(given, dtype=np.float64).reshape(n, -1).T  # of None, NaN
         return Column(numbers, numbers == numbers)
-    known = np.array([v is not None for v in given], dtype=bool)
     if kind == "boolean":
-        values: NDArray[Any] = np.array(given, dtype=bool)
+        known = np.array([isinstance(v, bool) for v in given], dtype=bool)
+        values: NDArray[Any] = np.array([v is True for v in given], dtype=bool)
     else:
+        known = np.array([v is not None for v in given], dtype=bool)
         values = np.empty(len(given), dtype=object)
         values[:] = ["" if v is None else str(v) for v in given]
     return Column(values.reshape(n, -1).T, known.reshape(n, -1).T)

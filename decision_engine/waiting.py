@@ -37,7 +37,7 @@ def waiting_in(column: Pair) -> Waiting:
     """What the column says; of whom it is not known, nothing."""
     texts, known = column
     if not isinstance(texts, np.ndarray):
-        return Waiting(*_entries([texts], [0])) if known and texts else _NONE_OF_ONE
+        return Waiting(*_entries([texts], [0])) if known and texts != "" else _NONE_OF_ONE
     found = _rows(texts, known)
     if not found:
         return _NONE
@@ -73,7 +73,6 @@ def without(contexts: Contexts, stopped: Collection[str]) -> Contexts:
 
 def _rows(texts: NDArray[Any], known: Bools) -> list[int]:
     """Those for whom something is listed."""
-    rows: list[int] = []
-    if texts.dtype == object:
-        rows = (known & (texts != "")).nonzero()[0].tolist()
+    listed = known & (texts != "") if texts.dtype == object else known
+    rows: list[int] = listed.nonzero()[0].tolist()
     return rows

@@ -31,6 +31,7 @@ from decision_engine.guardrails import (
     reasons,
     send_at,
 )
+from decision_engine.row import Layout
 from decision_engine.send_times import zone_of
 from decision_engine.types import ANY_DEVICE, Action, Catalog, Contexts, Epoch, Reason, column_of
 
@@ -59,6 +60,31 @@ PERSON: Mapping[str, Any] = {
     "sends_1d": 0, "sends_7d": 0, "sends_30d": 0, "sms_sends_1d": 0, "sms_sends_7d": 0,
     "rep_sends_30d": 0,
 }  # fmt: skip
+_KINDS = {bool: "BOOLEAN", int: "BIGINT", datetime: "TIMESTAMP"}
+LAYOUT = Layout({name: _KINDS.get(type(value), "VARCHAR") for name, value in PERSON.items()})
+"""PERSON as the columns of a warehouse."""
+
+_TEXTS = {
+    "country": ("US", "GB", "BR", "DE", "xx"),
+    "region": ("FL", "CA", "TX", "BY", ""),
+    "time_zone": ("Europe/London", "America/New_York", "Asia/Tokyo", "Mars/Base", ""),
+    "tier": ("gold", "silver"),
+    "messages_waiting": ("", f"{1768478400_000000} sms a,{1768485600_000000} email b"),
+}
+ODD = {
+    name: st.none()
+    | (
+        st.sampled_from(_TEXTS[name])
+        if name in _TEXTS
+        else st.booleans()
+        if isinstance(value, bool)
+        else st.integers(0, 3)
+        if isinstance(value, int)
+        else st.sampled_from([NOON, NOON - timedelta(days=3)])
+    )
+    for name, value in PERSON.items()
+}
+"""What a person may be instead."""
 CAPS = (Cap(1, 1), Cap(3, 7), Cap(8, 30), Cap(1, 7, "sms"), Cap(1, 30, "rep"))
 
 
@@ -211,6 +237,42 @@ def test_a_column_that_was_not_read_is_an_error(column: str) -> None:
     columns = {name: c for name, c in known.columns.items() if name != column}
     with pytest.raises(MissingColumnError, match=f"'{column}'"):
         reasons(Contexts(known.customer_ids, columns), CATALOG, project(), epoch())
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.fixed_dictionaries({}, optional=ODD), min_size=2, max_size=5))
+def test_nobody_depends_on_who_else_is_asked(changes: list[dict[str, Any]]) -> None:
+    together = reasons(people(*changes), CATALOG, project(), epoch())
+    alone = [reasons(people(change), CATALOG, project(), epoch())[0] for change in changes]
+    rows = [{**PERSON, **change} for change in changes]
+    of_blocks = [reasons(LAYOUT.contexts(["c"], [r]), CATALOG, project(), epoch())[0] for r in rows]
+    assert together.tolist() == np.array(alone).tolist() == np.array(of_blocks).tolist()
+
+
+def test_of_an_unknown_number_nothing_is_sent_where_there_is_no_limit_either() -> None:
+    british = {"country": "GB", "sms_sends_1d": None}
+    floridian = {"country": "US", "region": "FL"}
+    of_law = Catalog((NONE, SMS))
+    alone = reasons(people(british), of_law, project(caps=()), epoch())
+    together = reasons(people(british, floridian), of_law, project(caps=()), epoch())
+    assert alone[0, 1] == together[0, 1] == Reason.FREQUENCY_CAP
+
+
+@pytest.mark.parametrize("given", ["false", "", 1, 0, float("nan")])
+def test_what_is_not_a_boolean_is_not_known(given: object) -> None:
+    for column in ("consent_email", "is_suppressed"):
+        contexts = LAYOUT.contexts(["c"], [{**PERSON, column: given}])
+        assert reasons(contexts, CATALOG, project(), epoch())[0, 1] != Reason.ELIGIBLE
+
+
+def test_what_waits_must_be_a_text() -> None:
+    crowds: list[list[dict[str, Any]]] = [[{}], [{}, {}]]
+    for crowd in crowds:
+        known = people(*crowd)
+        numbers = column_of([1.0] * len(crowd))
+        contexts = Contexts(known.customer_ids, {**known.columns, "messages_waiting": numbers})
+        with pytest.raises((AttributeError, TypeError)):
+            reasons(contexts, CATALOG, project(), epoch())
 
 
 def test_columns_of_names_all_that_is_read_and_no_more() -> None:
