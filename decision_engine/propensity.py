@@ -125,7 +125,7 @@ def require_share(share: Floats | None, eligible: Bools) -> Floats:
 def gaussian_argmax(mean: Floats, sd: Floats, eligible: Bools) -> Floats:
     """P(each action has the largest of independent normal draws): (n, k), rows sum to 1.
 
-    A row's result does not depend on the other rows, to the last bit.
+    Which other rows there are changes a result by rounding at most, 1e-15.
     """
     require_eligible(eligible)
     require_posterior(mean, sd, eligible)
