@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ _column = partial(tuple.__new__, Column)
 
 
 class Places:
-    """Where columns are: the block, and the row of it."""
+    """Where columns are: the block, and the row of it. `names` are those of all the blocks."""
 
-    def __init__(self, of: Mapping[str, tuple[int, int]]) -> None:
-        self.of = of
+    def __init__(self, names: Sequence[str], of: Mapping[str, tuple[int, int]]) -> None:
+        self.names, self.of = names, of
         self.together = lru_cache(maxsize=256)(self._together)
         self.only = lru_cache(maxsize=256)(self._only)
 
@@ -36,7 +37,7 @@ class Places:
         return found[0][0], np.array([row for _, row in found])
 
     def _only(self, names: tuple[str, ...]) -> Places:
-        return Places({name: self.of[name] for name in names})
+        return Places(self.names, {name: self.of[name] for name in names})
 
 
 class Blocks(Mapping[str, Column]):
@@ -57,11 +58,12 @@ class Blocks(Mapping[str, Column]):
         """The columns of the first person."""
         if self._scalars is None:
             blocks = [
-                list(zip(_scalars(values[:, 0]), _scalars(valid[:, 0]), strict=True))
+                zip(_scalars(values[:, 0]), _scalars(valid[:, 0]), strict=True)
                 for values, valid in self.blocks
             ]
-            places = self.places.of.items()
-            self._scalars = {name: blocks[block][row] for name, (block, row) in places}
+            found = dict(zip(self.places.names, chain(*blocks), strict=True))
+            mine = self.places.of
+            self._scalars = found if len(mine) == len(found) else {n: found[n] for n in mine}
         return self._scalars
 
     def __contains__(self, name: object) -> bool:

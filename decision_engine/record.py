@@ -83,7 +83,7 @@ def _columns(
         "propensity": decisions.propensity,
         "floor": [agent.floors[g] for g in decisions.group.tolist()],
         "n_actions": [len(actions)] * n,
-        "n_eligible": (decisions.reasons == 0).sum(axis=1),
+        "n_eligible": np.add.reduce(decisions.reasons == 0, axis=1, dtype=np.int64),
         "mean": decisions.mean,
         "sd": decisions.sd,
         "share": decisions.share,
@@ -95,8 +95,9 @@ def _columns(
 
 def expiry(decisions: Decisions, agent: AgentInEpoch, epoch: Epoch) -> Floats:
     """Unix seconds after which a decision must not be carried out any more."""
-    meant_for = np.where(np.isnan(decisions.send_at), epoch.seconds, decisions.send_at)
-    return np.asarray(meant_for + hours(agent.config.time_to_live) * 3600.0)
+    # Nothing leaves before the epoch; NaN is what does not leave.
+    meant_for: Floats = np.fmax(decisions.send_at, epoch.seconds)
+    return meant_for + hours(agent.config.time_to_live) * 3600.0
 
 
 def facts_json(decisions: Decisions) -> list[str]:

@@ -33,11 +33,12 @@ class Layout:
             of_kind["text" if name == _WHO else _kind_of(type_name)].append(name)
         self._names = list(of_kind.values())
         self._places = Places(
+            [name for names in self._names for name in names],
             {
                 name: (block, row)
                 for block, names in enumerate(self._names)
                 for row, name in enumerate(names)
-            }
+            },
         )
 
     def contexts(self, customer_ids: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Contexts:

@@ -293,9 +293,12 @@ def _days_between(earlier: Array, later: Array) -> Array:
 def _computed(function: Callable[..., Any], parts: list[Value]) -> Value:
     def evaluate(columns: Columns) -> Pair:
         found = [part(columns) for part in parts]
+        valid = reduce(_both, [valid for _, valid in found])
+        if valid is _NEVER:
+            return np.float64(0.0), valid
         with np.errstate(all="ignore"):
             values = function(*(np.float64(v) for v, _ in found))
-        return (values, reduce(_both, [valid for _, valid in found]) & np.isfinite(values))
+        return values, valid & np.isfinite(values)
 
     return evaluate
 

@@ -67,7 +67,9 @@ class SendTimes:
 
     def of(self, action: Ints) -> Floats:
         """(n,): when the action (n,) that was chosen for each person leaves."""
-        return self.at[np.arange(len(self.at)), self.slots[action]]
+        rows = 0 if len(self.at) == 1 else np.arange(len(self.at))
+        moments: Floats = self.at[rows, self.slots[action]]
+        return moments
 
     def take(self, rows: NDArray[Any]) -> SendTimes:
         """The given people (index or bool array)."""
