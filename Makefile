@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 RUN = .venv/bin
 
-.PHONY: help setup demo test lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-build bench-decide bench-replay bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
+.PHONY: help setup demo test pytest lint test-all storm storm-loop storm-hotpath storm-webhooks storm-rules storm-verdicts storm-windows bench-deliver bench-diff bench-ingress bench-build bench-decide bench-replay bench-decide-one bench-hotpath bench-engine bench-learning bench-evaluate clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -26,7 +26,11 @@ lint: setup  ## style, types and import rules
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports
 
-test: lint  ## style, types, import rules and every test but the slow ones
+# Side by side: the tests wait for servers and for one another now and then.
+test: setup  ## style, types, import rules and every test but the slow ones
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: setup
 	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: lint  ## every test

@@ -37,7 +37,8 @@ def frequency_caps(scene: Scene) -> Iterator[Ruling]:
             law, place = scene.law(channel)
             messages = promotions, catalog.promotions_by_slot[channel]
             for counted, known, actions in _counts(scene, channel, 1, *messages):
-                # Without a limit too: of an unknown number nothing is said by who else is asked.
+                # Where there is no limit too: that an unknown number blocks must not depend on who
+                # else is asked about.
                 yield known & (counted < law.max_24h[place]), actions
 
 
