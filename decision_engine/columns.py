@@ -7,7 +7,7 @@ whom a step per column would cost more than what is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from decision_engine.errors import MissingColumnError
 from decision_engine.types import Bools, Column, Contexts, Ints, Pair
 
-_column = partial(tuple.__new__, Column)
-"""A Column of its two arrays, without a step in Python."""
+TRUTH: Any = (np.False_, np.True_)
+"""Those of numpy, by the plain ones: they can be inverted."""
 
 
 class Places:
@@ -50,8 +50,7 @@ class Blocks(Mapping[str, Column]):
     def __getitem__(self, name: str) -> Column:
         block, row = self.places.of[name]
         values, valid = self.blocks[block]
-        column: Column = _column((values[row], valid[row]))
-        return column
+        return Column(values[row], valid[row])
 
     @property
     def scalars(self) -> Mapping[str, Pair]:
@@ -79,11 +78,8 @@ class Blocks(Mapping[str, Column]):
 def _scalars(values: NDArray[Any]) -> list[Any]:
     """Scalars of numpy, and texts."""
     if values.dtype.kind == "b":
-        return [_TRUTH[value] for value in values.tolist()]
+        return [TRUTH[value] for value in values.tolist()]
     return values.tolist() if values.dtype.kind == "O" else list(values)
-
-
-_TRUTH = (np.False_, np.True_)
 
 
 def seen(contexts: Contexts) -> Mapping[str, Pair]:

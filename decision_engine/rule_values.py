@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlglot import exp
 
+from decision_engine.columns import TRUTH
 from decision_engine.errors import MissingColumnError
 from decision_engine.types import Bools, Pair, seconds_of
 
@@ -29,8 +30,7 @@ Truth = Callable[[Columns], Any]
 Value = Callable[[Columns], Pair]
 """Functions of columns of n rows; the result is a scalar when no column is read."""
 
-_TRUTH: Any = (np.False_, np.True_)
-_NEVER, _ALWAYS = _TRUTH
+_NEVER, _ALWAYS = TRUTH
 """The validity of a scalar: there are no others."""
 
 MICROS_A_DAY = 86_400e6
@@ -66,7 +66,7 @@ def _answered(node: exp.Expr, wanted: bool) -> Truth:
         return _is_null(value(operands_of(node)[0]), wanted)
     if isinstance(node, exp.Like):
         return _like(node, wanted)
-    part, is_wanted = value(node), _TRUTH[wanted]
+    part, is_wanted = value(node), TRUTH[wanted]
 
     def evaluate(columns: Columns) -> Any:
         values, valid = part(columns)
@@ -141,7 +141,7 @@ def _raw(name: str, columns: Columns) -> Pair:
 
 def _constant(node: exp.Expr) -> Pair:
     if isinstance(node, exp.Boolean):
-        return _scalar(_TRUTH[node.this])
+        return _scalar(TRUTH[node.this])
     return _scalar(node.this if node.args["is_string"] else np.float64(node.this))
 
 
@@ -187,7 +187,7 @@ def _compared(kind: type[exp.Expr], left: exp.Expr, right: exp.Expr, wanted: boo
         result = function(a, b)
         if valid is not _ALWAYS:
             result = result & valid
-        return _TRUTH[result] if isinstance(result, bool) else result
+        return TRUTH[result] if isinstance(result, bool) else result
 
     return evaluate
 
@@ -224,7 +224,7 @@ def _listed(node: exp.In, wanted: bool) -> Truth:
     def evaluate(columns: Columns) -> Any:
         values, valid = subject(columns)
         if not isinstance(values, np.ndarray):
-            return valid & _TRUTH[(values in constants) is wanted]
+            return valid & TRUTH[(values in constants) is wanted]
         if len(constants) > _FEW and values.dtype.kind == "f":
             found: Bools = np.isin(values, constants)
         else:
@@ -235,7 +235,7 @@ def _listed(node: exp.In, wanted: bool) -> Truth:
 
 
 def _is_null(part: Value, wanted: bool) -> Truth:
-    return lambda columns: part(columns)[1] ^ _TRUTH[wanted]
+    return lambda columns: part(columns)[1] ^ TRUTH[wanted]
 
 
 @lru_cache(maxsize=1024)
@@ -249,7 +249,7 @@ def _like(node: exp.Like, wanted: bool) -> Truth:
     matches = _pattern(pattern.name).fullmatch
     is_wanted = wanted is not bool(node.args.get("negate"))
     found = _of_texts(
-        bool, lambda text: _TRUTH[(matches(text) is not None) is is_wanted], value(subject)
+        bool, lambda text: TRUTH[(matches(text) is not None) is is_wanted], value(subject)
     )
     return lambda columns: found(columns)[0]
 
